@@ -1,0 +1,36 @@
+# What AVEC builds on. Every package is in Debian 12 and Ubuntu 24.04 (packaging/packages.txt),
+# apart from the CUDA Toolkit.
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(LZ4 REQUIRED IMPORTED_TARGET liblz4)
+find_path(AVEC_ASIO_INCLUDE asio.hpp REQUIRED)
+find_path(AVEC_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)
+find_path(AVEC_TOML_INCLUDE toml++/toml.h REQUIRED)
+find_program(AVEC_FLATC flatc REQUIRED)
+# The generator needs Jinja2 of the system's Python: another one found first may lack it.
+find_program(AVEC_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
+
+find_path(AVEC_CUDA_INCLUDE cuda.h
+  HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda /usr/local/cuda-13.0 PATH_SUFFIXES include REQUIRED)
+find_program(AVEC_NVCC nvcc HINTS "${AVEC_CUDA_INCLUDE}/../bin" PATHS /usr/local/cuda/bin)
+find_library(AVEC_CUDART cudart HINTS "${AVEC_CUDA_INCLUDE}/../lib64" "${AVEC_CUDA_INCLUDE}/../lib" PATHS /usr/local/cuda/lib64)
+file(STRINGS "${AVEC_CUDA_INCLUDE}/cuda.h" version_line REGEX "#define CUDA_VERSION ")
+string(REGEX MATCH "[0-9]+" AVEC_CUDA_VERSION "${version_line}")
+if(AVEC_CUDA_VERSION LESS 13000 OR AVEC_CUDA_VERSION GREATER_EQUAL 14000)
+  message(FATAL_ERROR "CUDA Toolkit 13.0 is needed; ${AVEC_CUDA_INCLUDE}/cuda.h is version ${AVEC_CUDA_VERSION}. Set CUDA_HOME.")
+elseif(AVEC_CUDA_VERSION GREATER 13000)
+  message(WARNING "CUDA ${AVEC_CUDA_VERSION} is newer than 13.0; prototypes that differ are named in warnings.")
+endif()
+
+add_library(avec_cuda_headers INTERFACE)
+target_include_directories(avec_cuda_headers SYSTEM INTERFACE "${AVEC_CUDA_INCLUDE}")
+add_library(avec_asio INTERFACE)
+target_include_directories(avec_asio SYSTEM INTERFACE "${AVEC_ASIO_INCLUDE}")
+target_compile_definitions(avec_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+target_link_libraries(avec_asio INTERFACE Threads::Threads)

@@ -1,0 +1,65 @@
+// Every limit of AVEC, with its unit and its reason. Each is tested at one below, at, and
+// one above.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace avec::limits {
+
+using namespace std::chrono_literals;
+
+/// Body of one frame, bytes. The largest is ModuleLoadReply: 10,000 functions of 400 bytes.
+inline constexpr std::uint32_t kMaxBodyBytes = 16u << 20;
+/// Payload of one frame, bytes: more than any GPU's memory.
+inline constexpr std::uint64_t kMaxPayloadBytes = std::uint64_t{1} << 40;
+/// Parameter buffer of a kernel, bytes: CUDA's own limit from compute capability 7.0.
+inline constexpr std::uint32_t kMaxParameterBytes = 32764;
+/// Handshake message, bytes: an allow-list of variables fits a hundred times.
+inline constexpr std::uint32_t kMaxHandshakeBytes = 64u << 10;
+/// FlatBuffers tables in one body and their nesting, for the Verifier.
+inline constexpr std::uint32_t kMaxTables = 200'000;
+inline constexpr std::uint32_t kMaxTableDepth = 16;
+
+/// Payload up to this is copied into the send buffer; a larger one goes out from where it
+/// lies and the caller waits until it has left. A memcpy of 64 KiB takes about 8 us, what
+/// a second system call and a wake-up cost.
+inline constexpr std::size_t kInlinePayloadBytes = 64u << 10;
+/// The send buffer, bytes: the poster waits for room beyond. 10,000 launches.
+inline constexpr std::size_t kSendBufferBytes = 1u << 20;
+/// Frames kept for resending, bytes, when the session can be resumed.
+inline constexpr std::size_t kReplayBytes = 8u << 20;
+
+/// One chunk of the executor's pinned arena, bytes: 4 MiB copies reach 53 of 55 GB/s.
+inline constexpr std::size_t kChunkBytes = 4u << 20;
+/// The arena of a worker, bytes; a payload waits for a free chunk beyond.
+inline constexpr std::size_t kArenaBytes = 64u << 20;
+/// Posted work held back because a stream's queue is full, bytes of frames per session.
+inline constexpr std::size_t kBacklogBytes = 64u << 20;
+/// Launches issued to one stream and not known to have finished. The driver blocks at
+/// about 1,024; the dispatcher must not.
+inline constexpr std::uint32_t kLaunchWindow = 512;
+
+/// The common address ranges, bytes: twice the memory of the largest GPU, since addresses rest while work drains.
+inline constexpr std::uint64_t kDeviceRangeBytes = std::uint64_t{1} << 38;
+inline constexpr std::uint64_t kHostRangeBytes = std::uint64_t{1} << 38;
+
+/// Sessions of one broker.
+inline constexpr std::uint32_t kMaxSessions = 256;
+/// Connections that have not yet authenticated; the oldest is dropped beyond.
+inline constexpr std::uint32_t kMaxPendingConnections = 1024;
+inline constexpr auto kAuthenticationDeadline = 5s;
+/// Connecting, authenticating and the worker's first answer, together.
+inline constexpr auto kConnectDeadline = 5s;
+/// A worker that lost its client ends within this.
+inline constexpr auto kTeardownDeadline = 1s;
+/// A posted call leaves the client within this with no further call.
+inline constexpr auto kDeparture = 50us;
+
+/// Names of one kind (streams, events, modules ...) in one session.
+inline constexpr std::uint32_t kMaxHandles = 1u << 20;
+/// Cached module images of one broker's machine, bytes.
+inline constexpr std::uint64_t kModuleCacheBytes = std::uint64_t{4} << 30;
+
+}  // namespace avec::limits

@@ -1,0 +1,187 @@
+// The client engine: one session of this process with one executor. It posts, batches, waits,
+// receives replies, and resumes; it knows frames, not CUDA. What CUDA means on the client
+// (contexts, memory, streams, modules) is src/client on top of it.
+//
+// Threads: every public function may be called from any thread. Sending and receiving is one
+// role ("driver"), taken by whoever must wait and handed on when it returns; the others park.
+// A progress thread takes the role when nobody waits, and sleeps when nothing is under way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "avec/transport.h"
+#include "base/result.h"
+#include "calls.h"  // generated
+#include "wire/frame.h"
+
+namespace avec::session {
+
+struct Options {
+  std::string executor;       ///< URL: "tcp://edge:7700"
+  std::string device = "auto";
+  std::string token;          ///< secret shared with the executor, may be empty
+  std::string program;
+  WaitMode wait_mode = WaitMode::kAdaptive;
+  std::chrono::microseconds spin{50};  ///< of kAdaptive
+  std::chrono::milliseconds connect_deadline{5000};
+  std::vector<std::pair<std::string, std::string>> environment;
+  /// Ranges the caller has reserved, best first (Hello).
+  std::vector<wire::AddressRange> device_ranges, host_ranges;
+  /// How long a lost link may be away; 0: a lost link ends the session.
+  std::chrono::milliseconds resume_window{0};
+};
+
+/// A reply's body. Struct replies are copied out; table replies own their bytes.
+template <class T>
+class TableReply {
+ public:
+  explicit TableReply(std::vector<std::byte> bytes) : bytes_(std::move(bytes)) {}
+  const T* operator->() const { return flatbuffers::GetRoot<T>(bytes_.data()); }
+  const T& operator*() const { return *operator->(); }
+
+ private:
+  std::vector<std::byte> bytes_;  // verified before this is made
+};
+
+template <class Body, class R = typename wire::CallTraits<Body>::Reply>
+struct ReplyOf {
+  using type = R;
+};
+template <class Body, class R>
+  requires(!std::is_void_v<R> && wire::kIsTable<R>)
+struct ReplyOf<Body, R> {
+  using type = TableReply<R>;
+};
+
+/// Cumulative, relaxed counters.
+struct Counters {
+  std::uint64_t posted = 0, waited = 0, round_trips = 0;
+  std::uint64_t bytes_sent = 0, bytes_received = 0, payload_copied = 0;
+  std::uint64_t source_waits = 0;  ///< large copies to the device that waited to have left
+};
+
+/// Called by the driver thread, with the role held, for what the executor pushes. Must be
+/// short and must not call back into the session.
+struct Callbacks {
+  /// A posted call failed: its opcode, sequence, CUresult.
+  std::function<void(wire::Opcode, std::uint64_t sequence, int status)> deferred_error;
+  /// Device printf.
+  std::function<void(int descriptor, std::string_view text)> device_output;
+  /// The session is over: reason for people. Every later call fails with Origin::kTransport.
+  std::function<void(const std::string& reason)> closed;
+};
+
+/// Names a deferred call (CopyFromDevice posted) until its reply has come.
+using Pending = std::uint64_t;
+
+class Session {
+ public:
+  /// Connects, authenticates, opens the data connection and exchanges Hello. On failure the
+  /// message says what to do; error.origin and code say which CUDA error fits.
+  struct Failure {
+    Error error;
+    std::string message;
+  };
+  static std::expected<std::shared_ptr<Session>, Failure> open(Options options, Callbacks callbacks);
+  virtual ~Session() = default;
+
+  /// The executor's answer to Hello; valid as long as the session.
+  virtual const wire::HelloReply& hello() const = 0;
+  virtual std::string peer() const = 0;
+
+  /// Posts a struct-bodied call. Error only when the session is over. `payload` is copied when
+  /// at most limits::kInlinePayloadBytes; otherwise the call returns once it has left.
+  template <class Body>
+  Result<> post(const Body& body, ConstBytes payload = {}) {
+    static_assert(!wire::kIsTable<Body>);
+    return post_frame(wire::CallTraits<Body>::opcode, {reinterpret_cast<const std::byte*>(&body), sizeof body}, payload);
+  }
+  /// As post, but the bytes behind the body are written by `fill(MutableBytes)` straight
+  /// into the send buffer. At most kInlinePayloadBytes.
+  template <class Body, class Fill>
+  Result<> post_filled(const Body& body, std::size_t payload_bytes, Fill&& fill) {
+    static_assert(!wire::kIsTable<Body>);
+    auto slot = begin_post(wire::CallTraits<Body>::opcode, sizeof body, payload_bytes);
+    if (!slot) return std::unexpected(slot.error());
+    std::memcpy(slot->body, &body, sizeof body);
+    fill(MutableBytes{slot->payload, payload_bytes});
+    end_post();
+    return {};
+  }
+
+  /// Sends and waits. The Error of a call that failed on the executor has Origin::kCuda.
+  template <class Body>
+  Result<typename ReplyOf<Body>::type> call(const Body& body) {
+    static_assert(!wire::kIsTable<Body>);
+    return call_bytes<Body>({reinterpret_cast<const std::byte*>(&body), sizeof body});
+  }
+  /// The same for a table body: `builder` holds the finished table of type Body.
+  template <class Body>
+  Result<typename ReplyOf<Body>::type> call(const flatbuffers::FlatBufferBuilder& builder) {
+    static_assert(wire::kIsTable<Body>);
+    return call_bytes<Body>({reinterpret_cast<const std::byte*>(builder.GetBufferPointer()), builder.GetSize()});
+  }
+
+  /// Posts a deferred call whose reply's payload goes to `destination`, which must stay valid
+  /// until wait_deferred returns or the session is over and released it.
+  template <class Body>
+  Result<Pending> post_deferred(const Body& body, MutableBytes destination) {
+    return post_deferred_frame(wire::CallTraits<Body>::opcode,
+                               {reinterpret_cast<const std::byte*>(&body), sizeof body}, destination);
+  }
+  /// Waits for that reply; its status is returned.
+  virtual Result<> wait_deferred(Pending pending) = 0;
+  /// True when its reply has come.
+  virtual bool deferred_done(Pending pending) = 0;
+  /// Waits until no deferred call is under way whose destination overlaps [begin, end)
+  /// (hazards: a host buffer about to be read or freed).
+  virtual Result<> wait_for_destination(const void* begin, const void* end) = 0;
+
+  /// Sequence of the last frame posted by anybody.
+  virtual std::uint64_t last_posted() const = 0;
+  virtual Counters counters() const = 0;
+  /// Orderly end: Goodbye, then close. Idempotent; also done by the destructor.
+  virtual void close() = 0;
+  /// In the child after fork: forgets the session without touching the parent's sockets.
+  virtual void abandon_after_fork() noexcept = 0;
+
+ protected:
+  struct Slot {
+    std::byte* body;
+    std::byte* payload;
+  };
+  virtual Result<Slot> begin_post(wire::Opcode, std::size_t body_bytes, std::size_t payload_bytes) = 0;
+  virtual void end_post() = 0;
+  virtual Result<> post_frame(wire::Opcode, ConstBytes body, ConstBytes payload) = 0;
+  virtual Result<Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination) = 0;
+  /// The reply's body (verified), for table replies; struct replies are written to `reply`.
+  virtual Result<std::vector<std::byte>> call_table(wire::Opcode, ConstBytes body) = 0;
+  virtual Result<> call_struct(wire::Opcode, ConstBytes body, MutableBytes reply) = 0;
+
+ private:
+  template <class Body>
+  Result<typename ReplyOf<Body>::type> call_bytes(ConstBytes body) {
+    using R = typename wire::CallTraits<Body>::Reply;
+    constexpr auto opcode = wire::CallTraits<Body>::opcode;
+    if constexpr (std::is_void_v<R>) {
+      return call_struct(opcode, body, {});
+    } else if constexpr (wire::kIsTable<R>) {
+      auto bytes = call_table(opcode, body);
+      if (!bytes) return std::unexpected(bytes.error());
+      return TableReply<R>(std::move(*bytes));
+    } else {
+      R reply;
+      auto done = call_struct(opcode, body, {reinterpret_cast<std::byte*>(&reply), sizeof reply});
+      if (!done) return std::unexpected(done.error());
+      return reply;
+    }
+  }
+};
+
+}  // namespace avec::session
