@@ -1,0 +1,111 @@
+// One session seen as a CUDA driver: its devices, memory, contexts and errors. The driver shim
+// uses the one of the process (process.h); the C++ library opens its own.
+#pragma once
+
+#include <cuda.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "client/errors.h"
+
+namespace avec::session {
+class Session;
+}
+
+namespace avec::client {
+
+struct Context;
+class Device;
+class Heap;
+class HostMemory;
+class ForeignRanges;
+class ImageStore;
+
+/// What is chosen before a session is opened; text fields as in the settings of the same name.
+struct ConnectOptions {
+  std::string executor, device = "auto", token, program, wait = "adaptive";
+  std::chrono::milliseconds connect_deadline{5000};
+  std::chrono::microseconds spin{50};
+};
+/// From the settings of the process.
+ConnectOptions options_from_settings();
+
+struct OpenFailure {
+  CUresult error;
+  std::string message;  ///< one sentence: what happened and what to do
+};
+
+class Client {
+ public:
+  /// Connects within the deadline.
+  static std::expected<std::unique_ptr<Client>, OpenFailure> open(const ConnectOptions& options);
+  /// Over a session that exists (tests). `device_range` and `host_range` of its hello must be
+  /// free in this process.
+  explicit Client(std::shared_ptr<session::Session> session);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  session::Session& session() { return *session_; }
+  /// A name that this session has not used before.
+  std::uint64_t mint() { return next_name_.fetch_add(1, std::memory_order_relaxed); }
+  /// `count` names in a row; the first.
+  std::uint64_t mint(std::uint64_t count) { return next_name_.fetch_add(count, std::memory_order_relaxed); }
+
+  int device_count() const { return static_cast<int>(devices_.size()); }
+  /// Null when there is no such device.
+  Device* device(CUdevice ordinal);
+  int driver_version() const { return driver_version_; }
+
+  Heap& heap() { return *heap_; }
+  HostMemory& host_memory() { return *host_memory_; }
+  ForeignRanges& foreign_ranges() { return *foreign_ranges_; }
+  ImageStore& images() { return *images_; }
+  DeferredErrors& deferred_errors() { return deferred_errors_; }
+
+  /// The primary context's object of a device; exists always, active or not.
+  Context* primary(CUdevice ordinal);
+  void add_context(Context* context);
+  void remove_context(Context* context);
+
+  /// What a synchronising call returns: its own result, else the error of a posted call.
+  CUresult synchronized(CUresult own);
+  /// Called by the session when a posted call failed or the session ended. Any thread.
+  void posted_call_failed(int status);
+  void session_lost(const std::string& reason);
+  bool lost() const { return lost_.load(std::memory_order_acquire); }
+
+  /// Orderly end of the session. Idempotent.
+  void close();
+  /// In the child of a fork: everything is forgotten, nothing is sent.
+  void abandon_after_fork() noexcept;
+
+ private:
+  friend class ClientBuilder;
+  Client();
+  void adopt(std::shared_ptr<session::Session> session);
+
+  std::shared_ptr<session::Session> session_;  // the engine's progress thread holds it as well
+  std::atomic<std::uint64_t> next_name_{1};
+  std::vector<std::unique_ptr<Device>> devices_;
+  std::unique_ptr<Heap> heap_;
+  std::unique_ptr<HostMemory> host_memory_;
+  std::unique_ptr<ForeignRanges> foreign_ranges_;
+  std::unique_ptr<ImageStore> images_;
+  DeferredErrors deferred_errors_;
+  int driver_version_ = 0;
+  std::mutex contexts_mutex_;
+  std::vector<Context*> contexts_;   // every live one, primaries too; guarded by contexts_mutex_
+  std::vector<Context*> primaries_;  // by ordinal; fixed once opened
+  std::atomic<bool> lost_{false};
+  std::atomic<bool> closed_{false};
+};
+
+}  // namespace avec::client

@@ -1,0 +1,30 @@
+// Events.
+#pragma once
+
+#include <cuda.h>
+
+#include <atomic>
+#include <cstdint>
+
+namespace avec::client {
+
+struct Context;
+
+/// A CUevent is the address of one (Slab<Event>).
+struct Event {
+  Context* context = nullptr;
+  std::uint64_t name = 0;
+  unsigned flags = CU_EVENT_DEFAULT;
+  std::atomic<bool> recorded{false};  ///< never recorded: complete, and no elapsed time
+};
+
+inline CUevent handle_of(Event* event) { return reinterpret_cast<CUevent>(event); }
+
+CUresult event_create(CUevent* event, unsigned flags);
+CUresult event_destroy(CUevent event);
+CUresult event_record(CUevent event, CUstream stream, unsigned flags);
+CUresult event_query(CUevent event);
+CUresult event_synchronize(CUevent event);
+CUresult event_elapsed_time(float* milliseconds, CUevent start, CUevent end);
+
+}  // namespace avec::client

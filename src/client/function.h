@@ -1,0 +1,38 @@
+// What can be asked of and set on kernels, occupancy, and launches.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+
+namespace avec::client {
+
+struct Function;
+
+/// The function that a handle means: a CUfunction, or a CUkernel (its function in the current
+/// context). Null: neither.
+Function* find_function(CUfunction handle) noexcept;
+
+CUresult function_get_attribute(int* value, CUfunction_attribute which, CUfunction function);
+CUresult function_set_attribute(CUfunction function, CUfunction_attribute which, int value);
+CUresult function_set_cache_config(CUfunction function, CUfunc_cache config);
+CUresult function_get_module(CUmodule* module, CUfunction function);
+CUresult function_get_name(const char** name, CUfunction function);
+CUresult function_parameter(CUfunction function, std::size_t index, std::size_t* offset, std::size_t* bytes);
+CUresult function_loading_state(CUfunctionLoadingState* state, CUfunction function);
+CUresult function_load(CUfunction function);
+
+CUresult occupancy_blocks(int* blocks, CUfunction function, int block_size, std::size_t shared_bytes, unsigned flags);
+CUresult occupancy_block_size(int* min_grid, int* block_size, CUfunction function, CUoccupancyB2DSize shared_of_block,
+                              std::size_t shared_bytes, int limit, unsigned flags);
+CUresult occupancy_available_shared(std::size_t* bytes, CUfunction function, int blocks, int block_size);
+
+struct LaunchShape {
+  unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+};
+/// Posted. Every error that CUDA returns from a launch at once is decided here. `stream` 0
+/// means the legacy stream; the _ptsz entry points pass CU_STREAM_PER_THREAD for it.
+CUresult launch(CUfunction function, const LaunchShape& shape, CUstream stream, void** parameters, void** extra, bool cooperative);
+CUresult launch_ex(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra);
+
+}  // namespace avec::client

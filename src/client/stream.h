@@ -1,0 +1,45 @@
+// Streams. Every stream has a name on the wire; default streams too.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "client/slab.h"
+
+namespace avec::client {
+
+struct Context;
+
+/// A CUstream is the address of one (Slab<Stream>), or 0, CU_STREAM_LEGACY, CU_STREAM_PER_THREAD.
+struct Stream {
+  Context* context = nullptr;
+  std::uint64_t name = 0;
+  unsigned flags = CU_STREAM_DEFAULT;
+  int priority = 0;
+  bool is_default = false;  ///< legacy or per-thread: cannot be destroyed
+};
+
+inline CUstream handle_of(Stream* stream) { return reinterpret_cast<CUstream>(stream); }
+
+/// The stream meant by a handle in the current context. A context that is unusable, or a
+/// stream whose context has a sticky error, gives that error.
+CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept;
+
+CUresult stream_create(CUstream* stream, unsigned flags, int priority);
+CUresult stream_destroy(CUstream stream);
+CUresult stream_query(CUstream stream);
+CUresult stream_synchronize(CUstream stream);
+CUresult stream_wait_event(CUstream stream, CUevent event, unsigned flags);
+CUresult stream_get_flags(CUstream stream, unsigned* flags);
+CUresult stream_get_priority(CUstream stream, int* priority);
+CUresult stream_get_context(CUstream stream, CUcontext* context);
+CUresult stream_get_id(CUstream stream, unsigned long long* id);
+CUresult stream_get_device(CUstream stream, CUdevice* device);
+CUresult stream_is_capturing(CUstream stream, CUstreamCaptureStatus* status);
+CUresult stream_capture_info(CUstream stream, CUstreamCaptureStatus* status, std::uint64_t* id);
+
+/// Waits for the stream's work and returns its error.
+CUresult synchronize(Stream& stream);
+
+}  // namespace avec::client
