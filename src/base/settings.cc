@@ -39,12 +39,6 @@ constexpr std::array kTable{
 };
 static_assert(std::ranges::is_sorted(kTable, {}, &Setting::key));
 
-std::string variable_of(std::string_view key) {
-  std::string name = "AVEC_";
-  for (char c : key) name += c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
-  return name;
-}
-
 const Setting* find(std::string_view key) {
   auto it = std::ranges::lower_bound(kTable, key, {}, &Setting::key);
   return it != kTable.end() && it->key == key ? &*it : nullptr;
@@ -125,6 +119,12 @@ std::string config_path(std::string_view wished) {
 }
 
 }  // namespace
+
+std::string variable_of(std::string_view key) {
+  std::string name = "AVEC_";
+  for (char c : key) name += c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+  return name;
+}
 
 std::span<const Setting> setting_table() { return kTable; }
 

@@ -26,6 +26,9 @@ struct Setting {
 /// All settings, sorted by key.
 std::span<const Setting> setting_table();
 
+/// The environment variable of a key: "AVEC_TOKEN_FILE" for "token-file".
+std::string variable_of(std::string_view key);
+
 /// Values of the table for this process. Unknown AVEC_* variables and file keys, and values
 /// that do not parse, become lines in warnings(), each naming its nearest match; the caller
 /// prints them ("avec: warning: ...").

@@ -1,0 +1,82 @@
+// avec run | serve | info.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+#include "cli/cli.h"
+#include "cli/worker_command.h"
+
+namespace {
+
+using avec::Setting;
+using avec::Settings;
+using avec::SettingSide;
+using avec::SettingType;
+
+/// Adds an option for each setting of one side, so that the table is the only list.
+void add_settings(CLI::App& command, Settings& settings, SettingSide side, bool& failed) {
+  for (const Setting& setting : avec::setting_table()) {
+    if (setting.key == "config" || (setting.side != side && setting.side != SettingSide::kBoth)) continue;
+    const std::string key(setting.key);
+    std::string names = "--" + key;
+    if (key == "executor") names = "-e," + names;
+    auto apply = [key, &settings, &failed](const std::string& value) {
+      std::string problem;
+      if (settings.set(key, value, problem)) return;
+      avec::say("--" + key + " " + value + ": " + problem);
+      failed = true;
+    };
+    CLI::Option* option = setting.type == SettingType::kFlag && setting.initial == "false"
+                              ? command.add_flag_callback(names, [apply] { apply("true"); }, std::string(setting.help))
+                              : command.add_option_function<std::string>(names, apply, std::string(setting.help));
+    if (!setting.choices.empty()) option->type_name(std::string(setting.choices));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "worker") return avec::cli::worker_command(argc - 2, argv + 2);
+
+  Settings settings = Settings::load();
+  bool failed = false;
+  CLI::App app("Runs CUDA programs on another machine's GPU.\n\n"
+               "  avec serve --token-file secret --listen tcp://0.0.0.0:7700     on the machine with the GPU\n"
+               "  avec run --token-file secret -e tcp://edge:7700 -- ./program   on the machine without\n"
+               "  avec run --local -- ./program                                  both at once, to try it");
+  app.name("avec");
+  app.set_version_flag("--version", "avec " AVEC_RELEASE);
+  app.require_subcommand(1);
+
+  CLI::App* serve = app.add_subcommand("serve", "Offers this machine's device to clients.");
+  add_settings(*serve, settings, SettingSide::kExecutor, failed);
+
+  avec::cli::RunOptions run_options;
+  CLI::App* run = app.add_subcommand("run", "Runs a CUDA program on an executor's device.");
+  add_settings(*run, settings, SettingSide::kClient, failed);
+  run->add_flag("--local", run_options.local, "Start an executor on this machine for as long as the program runs.");
+  run->add_option("command", run_options.command, "The program and its arguments, after --.")->required();
+  run->positionals_at_end();
+  run->prefix_command(false);
+
+  bool show_config = false, json = false;
+  CLI::App* info = app.add_subcommand("info", "Shows an executor's devices, the link to it, and the settings.");
+  add_settings(*info, settings, SettingSide::kClient, failed);
+  info->add_flag("--config", show_config, "Show every setting, its value and where that comes from.");
+  info->add_flag("--json", json, "Print JSON.");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int status = app.exit(error);
+    return status == 0 ? 0 : avec::cli::kUsage;
+  }
+  if (failed) return avec::cli::kUsage;
+  // A client process prints the warnings itself, once it makes its first CUDA call.
+  if (!run->parsed())
+    for (const std::string& warning : settings.warnings()) avec::say("warning: " + warning);
+
+  if (serve->parsed()) return avec::cli::serve(settings);
+  if (run->parsed()) return avec::cli::run(settings, run_options);
+  return show_config ? avec::cli::show_config(settings) : avec::cli::info(settings, json);
+}
