@@ -94,6 +94,8 @@ class Session {
   /// The executor's answer to Hello; valid as long as the session.
   virtual const wire::HelloReply& hello() const = 0;
   virtual std::string peer() const = 0;
+  /// Why the executor chose its device kind (Ticket.reason); may be empty.
+  virtual std::string device_reason() const { return {}; }
 
   /// Posts a struct-bodied call. Error only when the session is over. `payload` is copied when
   /// at most limits::kInlinePayloadBytes; otherwise the call returns once it has left.
