@@ -71,8 +71,8 @@ Executor Executor::connect(const ConnectOptions& options) {
   if (!options.url.empty()) wished.executor = options.url;
   if (!options.token_file.empty()) {
     auto token = wire::read_token_file(options.token_file);
-    if (!token) throw ConnectError(CUDA_ERROR_NOT_PERMITTED, options.token_file + ": " + token.error().what);
-    wished.token.assign(token->begin(), token->end());
+    if (!token) throw ConnectError(CUDA_ERROR_NOT_PERMITTED, token.error());
+    wished.token = *token;
   }
   wished.device = options.device;
   wished.connect_deadline = options.deadline;

@@ -167,11 +167,14 @@ class Killed(Case):
 
 
 class Faults(Case):
-    def test_a_kernel_that_reads_a_wild_address_gets_cudas_error_in_its_session_only(self):
+    def test_errors_are_cudas_own_and_stay_in_their_session(self):
         with Serve("--insecure") as server:
-            result = run_avec(program("faults"), executor=server.url)
-            self.assert_succeeds(result)
-            self.assertEqual(len(server.workers()), 0)
+            neighbour = run_avec(program("vector_add"), "1000", executor=server.url)
+            self.assert_succeeds(neighbour)
+            for kind in ("address", "trap", "arguments"):
+                with self.subTest(kind=kind):
+                    self.assert_succeeds(run_avec(program("faults"), kind, executor=server.url))
+            self.assert_succeeds(run_avec(program("vector_add"), "1000", executor=server.url))
 
 
 if __name__ == "__main__":
