@@ -1,0 +1,18 @@
+#!/bin/bash
+# Makes a folder with what tests/gpu/run.sh needs, stripped, with the libraries that a bare
+# machine lacks: tests/gpu/pack.sh FOLDER
+set -eu
+here=$(cd "$(dirname "$0")/../.." && pwd)
+build="$here/build/release"
+to=${1:?usage: tests/gpu/pack.sh FOLDER}
+rm -rf "$to"
+mkdir -p "$to/bin" "$to/lib/avec" "$to/lib/deps" "$to/examples"
+cp "$build"/bin/avec "$build"/bin/avec_bench "$to/bin/"
+cp -P "$build"/lib/avec/*.so* "$to/lib/avec/"
+cp -r "$build"/examples/* "$to/examples/"
+# Everything but the C library, which must be the machine's own.
+for file in "$to"/bin/* "$to"/lib/avec/*.so* "$to"/examples/edges; do
+  ldd "$file" 2>/dev/null | awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libcuda|libcudart|libavec)[.]/ { print $3 }'
+done | sort -u | xargs -r -I{} cp -L {} "$to/lib/deps/"
+find "$to" -type f \( -path '*/bin/*' -o -name '*.so*' \) -exec strip --strip-unneeded {} + 2>/dev/null || true
+du -sh "$to"

@@ -1,0 +1,79 @@
+#!/bin/bash
+# The GPU suite: every example natively and through avec on this machine's GPU, output compared;
+# errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
+#
+#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples errors bench
+#
+# The build folder may come from another machine (stripped binaries are enough); see
+# tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
+set -u
+here=$(cd "$(dirname "$0")/../.." && pwd)
+build="$here/build/release"
+out="${OUT:-/tmp/avec-gpu}"
+parts=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --build) build=$(cd "$2" && pwd); shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    *) parts+=("$1"); shift ;;
+  esac
+done
+[ ${#parts[@]} -gt 0 ] || parts=(examples errors bench)
+mkdir -p "$out"
+avec="$build/bin/avec"
+export LD_LIBRARY_PATH="$build/lib/deps${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+table=()
+failed=0
+
+note() {  # name, status, text
+  table+=("$(printf '%-28s %-6s %s' "$1" "$2" "${3:-}")")
+  [ "$2" = ok ] || failed=1
+}
+
+# Runs a program natively and through avec on the GPU; both must succeed and print the same.
+compare() {  # name, command...
+  local name=$1; shift
+  timeout 120 "$@" >"$out/$name.native" 2>"$out/$name.native.err"; local native=$?
+  timeout 120 "$avec" run --local --device cuda -- "$@" >"$out/$name.avec" 2>"$out/$name.avec.err"; local remote=$?
+  if [ $native -ne 0 ]; then note "$name" FAIL "natively: status $native, $(tail -1 "$out/$name.native.err")"
+  elif [ $remote -ne 0 ]; then note "$name" FAIL "through avec: status $remote, $(tail -1 "$out/$name.avec.err")"
+  elif ! cmp -s "$out/$name.native" "$out/$name.avec"; then note "$name" FAIL "output differs: $(diff "$out/$name.native" "$out/$name.avec" | sed -n 2p)"
+  else note "$name" ok "the same output"
+  fi
+}
+
+part_examples() {
+  for name in vector_add convnet streams threads; do compare "$name" "$build/examples/$name"; done
+  compare edges "$build/examples/edges" "$here/examples/coffee.png" "$out/edges.png"
+  if cmp -s "$out/edges.png" "$here/examples/coffee-edges.png"; then note edges-picture ok "as in the repository"
+  else note edges-picture FAIL "differs from examples/coffee-edges.png"; fi
+}
+
+part_errors() {
+  for kind in address trap arguments; do compare "faults-$kind" "$build/examples/faults" "$kind"; done
+  for program in "$build"/examples/runtime/*; do
+    [ -x "$program" ] && compare "runtime-$(basename "$program")" "$program"
+  done
+}
+
+part_bench() {
+  if timeout 420 "$build/bin/avec_bench" --device cuda --json "$out/bench.jsonl" >"$out/bench.txt" 2>&1; then
+    note bench ok "$(wc -l <"$out/bench.jsonl") results in $out/bench.jsonl"
+    cat "$out/bench.txt"
+  else note bench FAIL "$(tail -1 "$out/bench.txt")"; fi
+}
+
+if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
+  echo "no GPU here: $(head -1 "$out/gpus.txt")" >&2
+  exit 1
+fi
+for part in "${parts[@]}"; do
+  case "$part" in
+    examples | errors | bench) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples errors bench" >&2; exit 2 ;;
+  esac
+done
+echo
+cat "$out/gpus.txt"
+printf '%s\n' "${table[@]}"
+exit $failed
