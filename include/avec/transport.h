@@ -81,7 +81,8 @@ class Connection {
   /// Ends the current or the next wait(). Any thread; async-signal-safe; never blocks.
   virtual void wake() noexcept = 0;
 
-  /// Closes in order: bytes that send() has accepted still reach the peer. Idempotent.
+  /// Closes in order: bytes that send() has accepted still reach the peer. Idempotent; also
+  /// done by the destructor. Afterwards send, receive and wait return kClosed.
   virtual void close() noexcept = 0;
 
   /// A descriptor that poll() reports readable when receive() has something, or -1. It lets

@@ -1,0 +1,146 @@
+#include "transport/tcp/connection.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "transport/tcp/factory.h"
+
+namespace avec::tcp {
+namespace {
+
+constexpr TransportError kClosedHere{TransportErrc::kClosed, 0};
+
+// Fills `vectors` from the spans, leaving empty ones out; returns how many.
+template <class Spans>
+std::size_t gather(const Spans& buffers, std::array<iovec, kMaxBuffers>& vectors) {
+  std::size_t count = 0;
+  for (const auto& buffer : buffers) {
+    if (buffer.empty()) continue;
+    if (count == kMaxBuffers) break;
+    vectors[count++] = {const_cast<std::byte*>(buffer.data()), buffer.size()};
+  }
+  return count;
+}
+
+bool would_block(int os_error) { return os_error == EAGAIN || os_error == EWOULDBLOCK; }
+
+}  // namespace
+
+TcpConnection::TcpConnection(Descriptor fd, Descriptor wake, std::string peer, bool same_host)
+    : fd_(std::move(fd)), wake_(std::move(wake)), peer_(std::move(peer)), same_host_(same_host) {}
+
+std::unique_ptr<TcpConnection> TcpConnection::make(Descriptor fd) {
+  const auto peer = peer_address(fd.get());
+  auto wake = make_wake_descriptor();
+  if (peer.bytes == 0 || !wake) return nullptr;
+  set_stream_options(fd.get());
+  const bool same_host = same_machine(peer, own_address(fd.get()));
+  return std::unique_ptr<TcpConnection>(
+      new TcpConnection(std::move(fd), std::move(wake), to_url(peer), same_host));
+}
+
+TcpConnection::~TcpConnection() { close(); }
+
+IoResult TcpConnection::send(std::span<const ConstBytes> buffers) noexcept {
+  if (!fd_) return {0, kClosedHere};
+  std::array<iovec, kMaxBuffers> vectors;
+  const auto count = gather(buffers, vectors);
+  if (count == 0) return {};
+  while (true) {
+    ssize_t sent;
+    if (count == 1) {
+      sent = ::send(fd_.get(), vectors[0].iov_base, vectors[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+      msghdr message{};
+      message.msg_iov = vectors.data();
+      message.msg_iovlen = count;
+      sent = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    if (sent >= 0) return {static_cast<std::size_t>(sent), {}};
+    if (would_block(errno)) return {};
+    if (errno != EINTR) return {0, stream_error(errno)};
+  }
+}
+
+IoResult TcpConnection::receive(std::span<const MutableBytes> buffers) noexcept {
+  if (!fd_) return {0, kClosedHere};
+  std::array<iovec, kMaxBuffers> vectors;
+  const auto count = gather(buffers, vectors);
+  if (count == 0) return {};
+  while (true) {
+    ssize_t got;
+    if (count == 1) {
+      got = ::recv(fd_.get(), vectors[0].iov_base, vectors[0].iov_len, MSG_DONTWAIT);
+    } else {
+      msghdr message{};
+      message.msg_iov = vectors.data();
+      message.msg_iovlen = count;
+      got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT);
+    }
+    if (got > 0) return {static_cast<std::size_t>(got), {}};
+    if (got == 0) return {0, {TransportErrc::kClosed, 0}};
+    if (would_block(errno)) return {};
+    if (errno != EINTR) return {0, stream_error(errno)};
+  }
+}
+
+TransportError TcpConnection::wait(bool want_send, Deadline deadline) noexcept {
+  if (!fd_) return kClosedHere;
+  const short wanted = want_send ? POLLIN | POLLOUT : POLLIN;
+  pollfd entries[2] = {{fd_.get(), wanted, 0}, {wake_.get(), POLLIN, 0}};
+  const int ready = poll_until(entries, 2, deadline);
+  if (ready < 0) return stream_error(errno);
+  if (ready == 0) return {TransportErrc::kTimeout, 0};
+  if (entries[1].revents) consume_wake(wake_.get());
+  return {};  // what broke is told by send() and receive()
+}
+
+void TcpConnection::wake() noexcept { signal_wake(wake_.get()); }
+
+void TcpConnection::close() noexcept {
+  if (!fd_) return;
+  // Closing a socket with unread bytes resets it, and a reset can overtake what was sent. So
+  // say the end first, then read away what still comes until all of ours has been taken.
+  ::shutdown(fd_.get(), SHUT_WR);
+  const auto deadline = std::chrono::steady_clock::now() + kCloseLinger;
+  std::array<std::byte, 4096> ignored;
+  while (true) {
+    const auto got = ::recv(fd_.get(), ignored.data(), ignored.size(), MSG_DONTWAIT);
+    if (got > 0) continue;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && !would_block(errno)) break;  // broken: nothing is left to save
+    int queued = 0;
+    if (::ioctl(fd_.get(), SIOCOUTQ, &queued) != 0 || queued == 0) break;
+    if (std::chrono::steady_clock::now() >= deadline) break;
+    // Nothing tells when the queue is empty, so look every millisecond.
+    pollfd entry{fd_.get(), static_cast<short>(got == 0 ? 0 : POLLIN), 0};
+    poll_until(&entry, 1, std::min(deadline, std::chrono::steady_clock::now() + 1ms));
+  }
+  fd_.reset();
+}
+
+std::unique_ptr<Connection> adopt(int fd) noexcept {
+  if (fd < 0) return nullptr;
+  Descriptor owned(fd);
+  int type = 0;
+  socklen_t bytes = sizeof type;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) != 0 || type != SOCK_STREAM) return nullptr;
+  try {
+    return TcpConnection::make(std::move(owned));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+int native_descriptor(const Connection& connection) noexcept {
+  const auto* tcp = dynamic_cast<const TcpConnection*>(&connection);
+  return tcp ? tcp->descriptor() : -1;
+}
+
+}  // namespace avec::tcp

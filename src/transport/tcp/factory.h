@@ -1,0 +1,20 @@
+// TCP: "tcp://HOST:PORT", HOST a name, an IPv4 address or an IPv6 address in brackets.
+#pragma once
+
+#include <memory>
+
+#include "avec/transport.h"
+
+namespace avec::tcp {
+
+std::unique_ptr<Transport> make_transport();
+
+/// A connection made from a connected stream socket, which it owns from now on. Bytes that
+/// were not yet read stay readable. Null, and `fd` closed, when it is no such socket.
+std::unique_ptr<Connection> adopt(int fd) noexcept;
+
+/// The descriptor of a TCP connection that is handed to another process (SCM_RIGHTS), or -1
+/// when `connection` is of another transport. Still owned by the connection.
+int native_descriptor(const Connection& connection) noexcept;
+
+}  // namespace avec::tcp
