@@ -1,11 +1,11 @@
 #include "avec/executor.h"
 
 #include "base/settings.h"
-#include "client/errors.h"
 #include "client/device.h"
 #include "client/event.h"
 #include "client/memory.h"
 #include "client/module.h"
+#include "client/status.h"
 #include "client/stream.h"
 #include "public/state.h"
 #include "session/session.h"
@@ -67,7 +67,9 @@ Current::Current(const Scope& scope) : before_(client::current_context) {
 Current::~Current() { client::current_context = before_; }
 
 Executor Executor::connect(const ConnectOptions& options) {
-  client::ConnectOptions wished = client::options_from_settings();
+  auto from_settings = client::options_from_settings();
+  if (!from_settings) throw ConnectError(from_settings.error().error, from_settings.error().message);
+  client::ConnectOptions wished = *from_settings;
   if (!options.url.empty()) wished.executor = options.url;
   if (!options.token_file.empty()) {
     auto token = wire::read_token_file(options.token_file);
