@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """Generates what the build needs from schemas/*.fbs and the CUDA Toolkit's headers.
 
-    gen.py calls --out DIR FILE.fbs...     calls.h, calls.cc: opcodes, traits, dispatch, verification
+    gen.py calls    calls.h, calls.cc: opcodes, traits, dispatch, verification
+    gen.py api      what the shims need of the CUDA Toolkit: stubs of functions that are not
+                    implemented, export lists, cuGetProcAddress's table, cuda-support.md
+    gen.py entries  prints the entries of driver_api.fbs or runtime_api.fbs for named functions
 """
 import argparse
 import pathlib
 import sys
+import textwrap
 
 import jinja2
 
+import api
+import cuda_headers
 import schema
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -23,8 +29,8 @@ def environment():
     return env
 
 
-def render(out, name, **values):
-    text = environment().get_template(name + ".j2").render(**values)
+def render(out, name, template=None, **values):
+    text = environment().get_template((template or name) + ".j2").render(**values)
     out.mkdir(parents=True, exist_ok=True)
     (out / name).write_text(text)
 
@@ -40,6 +46,79 @@ def make_calls(arguments):
         render(arguments.out, name, calls=calls, last=calls[-1].opcode)
 
 
+class Toolkit:
+    """What the build needs of a CUDA Toolkit."""
+
+    def __init__(self, arguments):
+        def read(headers, define=cuda_headers.INTERNAL):
+            return cuda_headers.preprocess(arguments.compiler, arguments.cuda_include, headers, define)
+
+        self.version = arguments.cuda_version
+        self.driver = cuda_headers.functions(read(cuda_headers.DRIVER_HEADERS))
+        self.runtime = cuda_headers.functions(read(cuda_headers.RUNTIME_HEADERS))
+        self.driver_names = sorted(self.driver)
+        self.runtime_names, self.runtime_node = cuda_headers.exported(arguments.nm, arguments.cudart)
+        self.versions = cuda_headers.versions(self.driver_names, read(cuda_headers.TYPEDEF_HEADERS))
+
+
+def support_part(title, entries, names):
+    """One library's section of cuda-support.md; variants of per-thread default streams do not count."""
+    plain = {name for name in names if not (name[-5:] in ("_ptds", "_ptsz") and name[:-5] in names)}
+    implemented = sorted(entries, key=lambda e: e.name)
+    missing = ", ".join(f"`{n}`" for n in sorted(plain - {e.name for e in entries}))
+    return {"title": title, "implemented": implemented, "total": len(plain),
+            "missing": textwrap.wrap(missing, 110, break_long_words=False, break_on_hyphens=False)}
+
+
+def make_api(arguments):
+    toolkit = Toolkit(arguments)
+    calls = schema.calls(read_schemas(arguments.schemas))
+    manifests = [schema.parse([(path.name, path.read_text()) for path in (arguments.schemas[0], manifest)])
+                 for manifest in (arguments.driver_manifest, arguments.runtime_manifest)]
+    driver = api.from_manifest(manifests[0]) + api.from_calls(calls)
+    runtime = api.from_manifest(manifests[1])
+    api.check(driver, toolkit.driver, set(toolkit.driver_names), toolkit.version)
+    api.check(runtime, toolkit.runtime, set(toolkit.runtime_names), toolkit.version)
+
+    def missing(names, entries):
+        return sorted(set(names) - {symbol for entry in entries for symbol in entry.symbols})
+
+    out = arguments.out
+    render(out, "driver_stubs.cc", "stubs.cc", library="libcuda.so.1", manifest="driver_api.fbs", runtime=False,
+           names=missing(toolkit.driver_names, driver))
+    render(out, "runtime_stubs.cc", "stubs.cc", library="libcudart.so.13", manifest="runtime_api.fbs", runtime=True,
+           names=missing(toolkit.runtime_names, runtime))
+    render(out, "driver_exports.map", "exports.map", library="libcuda.so.1", node="", names=toolkit.driver_names)
+    render(out, "runtime_exports.map", "exports.map", library="libcudart.so.13", node=toolkit.runtime_node,
+           names=toolkit.runtime_names)
+    for name in ("proc_address_table.h", "proc_address_table.cc"):
+        render(out, name, versions=toolkit.versions)
+    render(out, "cuda-support.md", toolkit=f"{toolkit.version // 1000}.{toolkit.version % 1000 // 10}",
+           parts=[support_part("Driver API", driver, toolkit.driver_names),
+                  support_part("Runtime API", runtime, toolkit.runtime_names)])
+
+
+def print_entries(arguments):
+    toolkit = Toolkit(arguments)
+    names, declared = {"driver": (toolkit.driver_names, toolkit.driver),
+                       "runtime": (toolkit.runtime_names, toolkit.runtime)}[arguments.library]
+    for name in arguments.names:
+        pair = next((suffix for suffix in ("ptds", "ptsz") if f"{name}_{suffix}" in names), "")
+        function = declared.get(name) or declared.get(f"{name}_{pair}")
+        if function is None:
+            raise cuda_headers.HeaderError(f"{name} is not in the CUDA headers")
+        print(api.entry_text(cuda_headers.Function(name, function.result, function.parameters),
+                             arguments.mode, pair, ""), end="")
+
+
+def add_toolkit_arguments(command):
+    command.add_argument("--compiler", default="c++")
+    command.add_argument("--nm", default="nm")
+    command.add_argument("--cuda-include", default="/usr/local/cuda/include")
+    command.add_argument("--cuda-version", type=int, default=13000)
+    command.add_argument("--cudart", default="/usr/local/cuda/lib64/libcudart.so")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -47,10 +126,23 @@ def main():
     command.set_defaults(run=make_calls)
     command.add_argument("--out", type=pathlib.Path, required=True)
     command.add_argument("schemas", type=pathlib.Path, nargs="+")
+    command = commands.add_parser("api")
+    command.set_defaults(run=make_api)
+    add_toolkit_arguments(command)
+    command.add_argument("--out", type=pathlib.Path, required=True)
+    command.add_argument("--driver-manifest", type=pathlib.Path, required=True)
+    command.add_argument("--runtime-manifest", type=pathlib.Path, required=True)
+    command.add_argument("schemas", type=pathlib.Path, nargs="+", help="attributes.fbs first")
+    command = commands.add_parser("entries")
+    command.set_defaults(run=print_entries)
+    add_toolkit_arguments(command)
+    command.add_argument("--mode", choices=api.API_MODES, default="local")
+    command.add_argument("library", choices=("driver", "runtime"))
+    command.add_argument("names", nargs="+")
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except schema.SchemaError as error:
+    except (schema.SchemaError, cuda_headers.HeaderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -18,7 +18,7 @@ PAYLOADS = ("none", "in", "out")
 
 # Attributes by where they may stand. True: takes a string value; False: a flag.
 CALL_ATTRIBUTES = {"opcode": True, "mode": True, "from": True, "reply": True, "payload": True,
-                   "may_block": False, "passes": False, "api": True, "proto": True}
+                   "may_block": False, "passes": False, "api": True, "proto": True, "pair": True, "override": True}
 FIELD_ATTRIBUTES = {"handle": True, "arg": True, "out": True, "current": False}
 ENUM_ATTRIBUTES = {"bit_flags": False}
 
@@ -367,6 +367,8 @@ def calls(schema):
     for record in schema.records.values():
         if not record.attributes:
             continue
+        if "override" in record.attributes:
+            raise SchemaError(record.where, f"{record.name}: override belongs in driver_api.fbs and runtime_api.fbs")
         call = _call(schema, record)
         if call.opcode in by_opcode:
             raise SchemaError(record.where, f"opcode {call.opcode:#06x} of {call.name} is "
