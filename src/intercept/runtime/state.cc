@@ -1,0 +1,81 @@
+#include "state.h"
+
+#include "api.h"
+
+namespace avec::runtime {
+
+constinit thread_local Thread this_thread{};
+std::atomic<std::uint64_t> global_epoch{1};
+
+namespace {
+
+struct ErrorText {
+  const char* name;
+  const char* text;
+};
+
+constexpr ErrorText kUnknown{"unrecognized error code", "unrecognized error code"};
+
+constexpr ErrorText describe(cudaError_t error) {
+  switch (error) {
+#define AVEC_RUNTIME_ERROR(name, text) \
+  case name:                           \
+    return {#name, text};
+#include "errors.def"
+#undef AVEC_RUNTIME_ERROR
+    default:
+      return kUnknown;
+  }
+}
+
+/// These mean that the context is lost: no later call can succeed, so the error is not cleared.
+bool corrupts_context(cudaError_t error) {
+  switch (error) {
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContained:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorTensorMemoryLeak:
+    case cudaErrorExternalDevice:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+cudaError_t record_error(cudaError_t error) noexcept {
+  if (!corrupts_context(this_thread.last_error)) this_thread.last_error = error;
+  return error;
+}
+
+cudaError_t to_runtime(CUresult result) noexcept {
+  const auto error = static_cast<cudaError_t>(result);
+  return describe(error).name == kUnknown.name ? cudaErrorUnknown : error;
+}
+
+}  // namespace avec::runtime
+
+using namespace avec::runtime;
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = this_thread.last_error;
+  if (!corrupts_context(error)) this_thread.last_error = cudaSuccess;
+  return error;
+}
+
+cudaError_t cudaPeekAtLastError() { return this_thread.last_error; }
+
+const char* cudaGetErrorName(cudaError_t error) { return describe(error).name; }
+
+const char* cudaGetErrorString(cudaError_t error) { return describe(error).text; }
