@@ -23,6 +23,7 @@ SimConnection::~SimConnection() { close(); }
 void SimConnection::take_over() {
   auto& driver = link_->driver[static_cast<int>(end_)];
   const auto self = std::this_thread::get_id();
+  link_->handed_over[static_cast<int>(end_)] = false;
   if (driver == self) return;
   const bool handed_over = driver != std::thread::id();
   driver = self;

@@ -103,7 +103,9 @@ bool Context::everybody_waits() const {
     const auto link = weak.lock();
     if (!link || link->reset) continue;
     for (int end = 0; end < 2; ++end) {
-      if (!link->closed[end] && link->driver[end] != std::thread::id() && !waits(link->driver[end])) return false;
+      if (link->closed[end]) continue;
+      if (link->handed_over[end]) return false;
+      if (link->driver[end] != std::thread::id() && !waits(link->driver[end])) return false;
     }
   }
   return true;

@@ -81,6 +81,7 @@ struct Link {
   bool reset = false;
   bool closed[2] = {false, false};
   std::thread::id driver[2];      // the party of each end; none: nobody has driven it yet
+  bool handed_over[2] = {false, false};  // its next driver has not come yet
   std::uint32_t steps[2] = {0, 0};
 };
 

@@ -175,6 +175,12 @@ void SimNetwork::stall(std::uint32_t number, Direction direction, bool held) {
   }
 }
 
+void SimNetwork::hand_over(std::uint32_t number, Direction end) {
+  const std::scoped_lock lock(context_->mutex);
+  if (number >= context_->links.size()) return;
+  if (const auto link = context_->links[number].lock()) link->handed_over[static_cast<int>(end)] = true;
+}
+
 void SimNetwork::vanish(std::uint32_t number) {
   stall(number, Direction::kFromClient, true);
   stall(number, Direction::kFromServer, true);

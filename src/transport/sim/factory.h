@@ -4,7 +4,9 @@
 // In virtual time nothing takes time but what the links say: the clock jumps to the next
 // arrival or deadline as soon as every party waits. A party is the thread that last drove a
 // connection's end; the two ends may be driven by one thread or by two. A party that spins
-// on receive() without ever waiting therefore stops the clock (use wait modes that sleep).
+// on receive() without ever waiting therefore stops the clock (use wait modes that sleep). An
+// end belongs to the thread that connected or accepted it until another one drives it; who
+// gives it to another thread says so with hand_over().
 // The same seed and the same program give the same trace, provided that round_trip > 0
 // where two threads drive the ends.
 #pragma once
@@ -109,6 +111,8 @@ class SimNetwork {
   /// Holds back what `direction` carries, orderly ends too, until it is let go again. To the
   /// sender: a peer that does not read.
   void stall(std::uint32_t link, Direction direction, bool held);
+  /// The next thread that drives this end is its party; until then the virtual clock stands.
+  void hand_over(std::uint32_t link, Direction end);
   /// Both directions, for ever: a peer that vanished without a word.
   void vanish(std::uint32_t link);
 

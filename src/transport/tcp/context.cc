@@ -190,8 +190,11 @@ std::string to_url(const SocketAddress& address) {
   if (address.storage.ss_family != AF_INET && address.storage.ss_family != AF_INET6) return "tcp://local";
   const auto endpoint = to_endpoint(address);
   const auto ip = unmapped(endpoint.address());
-  const auto port = ":" + std::to_string(endpoint.port());
-  return ip.is_v6() ? "tcp://[" + ip.to_string() + "]" + port : "tcp://" + ip.to_string() + port;
+  std::string url = ip.is_v6() ? "tcp://[" : "tcp://";
+  url += ip.to_string();
+  url += ip.is_v6() ? "]:" : ":";
+  url += std::to_string(endpoint.port());
+  return url;
 }
 
 bool is_loopback(const SocketAddress& address) {
@@ -219,17 +222,20 @@ SocketAddress own_address(int fd) {
   return address;
 }
 
+namespace {
+
+// Asio opens sockets that a child process inherits; ours must not leak into one, and its
+// blocking connect has no deadline, so the native calls it is.
+Descriptor open_socket(const SocketAddress& address) {
+  return Descriptor(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+}  // namespace
+
 std::expected<Descriptor, Failure> connect_socket(const SocketAddress& address, Deadline deadline) {
   const auto what = "connecting to " + to_url(address);
-  asio::io_context context;
-  asio::ip::tcp::socket socket(context);
-  asio::error_code error;
-  socket.open(to_endpoint(address).protocol(), error);
-  if (!error) socket.native_non_blocking(true, error);
-  if (error) return std::unexpected(failure(setup_error(error.value()), what));
-  // Asio's own blocking connect has no deadline, so the native one it is.
-  Descriptor fd(socket.release(error));
-  if (error) return std::unexpected(failure(setup_error(error.value()), what));
+  auto fd = open_socket(address);
+  if (!fd) return std::unexpected(failure(setup_error(errno), what));
   set_stream_options(fd.get());
 
   // Interrupted or not: connect() goes on by itself and poll() tells when it is done.
@@ -258,11 +264,16 @@ std::expected<Descriptor, Failure> listen_socket(const SocketAddress& address) {
   asio::io_context context;
   asio::ip::tcp::acceptor acceptor(context);
   asio::error_code error;
-  acceptor.open(endpoint.protocol(), error);
+  auto opened = open_socket(address);
+  if (opened) {
+    acceptor.assign(endpoint.protocol(), opened.get(), error);
+    if (!error) (void)opened.release();
+  } else {
+    error.assign(errno, asio::system_category());
+  }
   if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(kBacklog, error);
-  if (!error) acceptor.native_non_blocking(true, error);
   Descriptor fd;
   if (!error) fd.reset(acceptor.release(error));
   if (error) {
