@@ -14,8 +14,10 @@ DRIVER_HEADERS = ("cuda.h", "cudaProfiler.h")
 RUNTIME_HEADERS = ("cuda_runtime_api.h", "cuda_profiler_api.h")
 TYPEDEF_HEADERS = ("cudaTypedefs.h", "cudaProfilerTypedefs.h")
 
-_PROTOTYPE = re.compile(r"\b(CUresult|cudaError_t|const\s+char\s*\*|struct\s+cudaChannelFormatDesc)\s*"
+_PROTOTYPE = re.compile(r"\b(CUresult|cudaError_t|const\s+char\s*\*|(?:struct\s+)?cudaChannelFormatDesc)\s*"
                         r"(cu\w+)\s*\(([^(){};]*)\)\s*;")
+# What a manifest may hold: internals of cudart too, which return other types.
+_ENTRY = re.compile(r"([a-z]\w*(?:\s+\w+)*[\s*]+)((?:__)?cu\w+)\s*\(([^(){};]*)\)\s*;", re.IGNORECASE)
 _TYPE_WORDS = {"void", "char", "short", "int", "long", "float", "double", "unsigned", "signed", "const"}
 
 
@@ -38,15 +40,16 @@ class Function:
     @property
     def prototype(self):
         """One line of C, as schemas write it."""
-        inside = ", ".join(_declare(p) for p in self.parameters) or "void"
-        return f"{_declare(Parameter(self.result, self.name))}({inside})"
+        inside = ", ".join(declare(p) for p in self.parameters) or "void"
+        return f"{declare(Parameter(self.result, self.name))}({inside})"
 
     @property
     def types(self):
         return (self.result, [p.type for p in self.parameters])
 
 
-def _declare(parameter):
+def declare(parameter):
+    """C for a parameter: "const char **name"."""
     text = re.sub(r" \*", "*", parameter.type)
     stars = len(text) - len(text.rstrip("*"))
     text = text.rstrip("*") + " " + "*" * stars
@@ -71,7 +74,7 @@ def _parameter(text):
 
 def parse_prototype(text):
     """A Function from "CUresult cuFoo(int a, void *b)"; None when it is no prototype."""
-    match = _PROTOTYPE.fullmatch(" ".join(text.split()).rstrip(";") + ";")
+    match = _ENTRY.fullmatch(" ".join(text.split()).rstrip(";") + ";")
     return _function(match) if match else None
 
 
