@@ -57,7 +57,7 @@ def from_calls(calls):
         if "api" in a:
             if "proto" not in a:
                 raise SchemaError(call.body.where, f"{call.name} has the api {a['api']} but no proto")
-            result.append(Implemented(a["api"], call.mode, a.get("pair", ""), False, a["proto"],
+            result.append(Implemented(a["api"], call.mode, "", False, a["proto"],
                                       " ".join(call.body.doc), call.body.where))
     return result
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Generates what the build needs from schemas/*.fbs and the CUDA Toolkit's headers.
 
-    gen.py calls    calls.h, calls.cc: opcodes, traits, dispatch, verification
+    gen.py calls    calls.h, calls.cc: opcodes, traits, dispatch, verification;
+                    simple_calls.cc, simple_handlers.h: functions made from one schema entry;
+                    golden_frames.h, golden_frames.cc: a valid frame of each kind, for tests
     gen.py api      what the shims need of the CUDA Toolkit: stubs of functions that are not
                     implemented, export lists, cuGetProcAddress's table, cuda-support.md
     gen.py entries  prints the entries of driver_api.fbs or runtime_api.fbs for named functions
@@ -15,7 +17,9 @@ import jinja2
 
 import api
 import cuda_headers
+import golden
 import schema
+import simple
 
 ROOT = pathlib.Path(__file__).resolve().parent
 
@@ -25,6 +29,7 @@ def environment():
                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     env.filters["camel"] = lambda word: "k" + word.capitalize()
     env.filters["hex4"] = lambda value: f"{value:#06x}"
+    env.filters["cpp"] = schema.cpp_name
     env.filters["boolean"] = lambda value: "true" if value else "false"
     return env
 
@@ -44,6 +49,10 @@ def make_calls(arguments):
     calls = schema.calls(parsed)
     for name in ("calls.h", "calls.cc"):
         render(arguments.out, name, calls=calls, last=calls[-1].opcode)
+    for name in ("simple_calls.cc", "simple_handlers.h"):
+        render(arguments.out, name, simple_calls=simple.simple_calls(calls), handles=simple.HANDLES)
+    for name in ("golden_frames.h", "golden_frames.cc"):
+        render(arguments.out, name, frames=golden.frames(parsed, calls))
 
 
 class Toolkit:

@@ -23,6 +23,15 @@ FIELD_ATTRIBUTES = {"handle": True, "arg": True, "out": True, "current": False}
 ENUM_ATTRIBUTES = {"bit_flags": False}
 
 
+# Field names that flatc ends with an underscore because C++ has them as keywords.
+CPP_KEYWORDS = {"module", "import", "export", "register", "default", "class", "new", "delete", "operator", "private",
+                "public", "protected", "template", "this", "throw", "try", "typename", "union", "virtual", "volatile"}
+
+
+def cpp_name(name):
+    return name + "_" if name in CPP_KEYWORDS else name
+
+
 class SchemaError(Exception):
     """A mistake in a schema; its text is "file:line: what is wrong"."""
 
