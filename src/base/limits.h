@@ -31,6 +31,12 @@ inline constexpr std::size_t kSendBufferBytes = 1u << 20;
 /// Frames kept for resending, bytes, when the session can be resumed.
 inline constexpr std::size_t kReplayBytes = 8u << 20;
 
+/// Deferred replies under way in one session: as many copies from the device as a program
+/// queues at once; the next one waits.
+inline constexpr std::size_t kMaxDeferred = 4096;
+/// Text that an executor pushes (device output, reason of an end), bytes of one frame.
+inline constexpr std::size_t kMaxTextBytes = 1u << 20;
+
 /// One chunk of the executor's pinned arena, bytes: 4 MiB copies reach 53 of 55 GB/s.
 inline constexpr std::size_t kChunkBytes = 4u << 20;
 /// The arena of a worker, bytes; a payload waits for a free chunk beyond.
@@ -59,6 +65,10 @@ inline constexpr auto kDeparture = 50us;
 
 /// Names of one kind (streams, events, modules ...) in one session.
 inline constexpr std::uint32_t kMaxHandles = 1u << 20;
+/// One module image, bytes: the largest fatbins of deep learning libraries have 1 GiB.
+inline constexpr std::uint64_t kMaxImageBytes = std::uint64_t{2} << 30;
+/// Threads of one worker that run calls which may block; more such calls wait for one.
+inline constexpr std::uint32_t kMaxHelperThreads = 64;
 /// Cached module images of one broker's machine, bytes.
 inline constexpr std::uint64_t kModuleCacheBytes = std::uint64_t{4} << 30;
 

@@ -61,7 +61,10 @@ struct ReplyOf<Body, R> {
 
 /// Cumulative, relaxed counters.
 struct Counters {
-  std::uint64_t posted = 0, waited = 0, round_trips = 0;
+  std::uint64_t posted = 0, waited = 0;
+  /// Waits for a reply: one per call, and one per wait_deferred of a reply that no later
+  /// call's reply has overtaken.
+  std::uint64_t round_trips = 0;
   std::uint64_t bytes_sent = 0, bytes_received = 0, payload_copied = 0;
   std::uint64_t source_waits = 0;  ///< large copies to the device that waited to have left
 };
@@ -80,10 +83,18 @@ struct Callbacks {
 /// Names a deferred call (CopyFromDevice posted) until its reply has come.
 using Pending = std::uint64_t;
 
+/// Who learns that a deferred call failed.
+enum class Attend : std::uint8_t {
+  kWaiter,   ///< wait_deferred returns it
+  kNobody    ///< nobody will call wait_deferred: Callbacks::deferred_error, as of a posted call
+};
+
 class Session {
  public:
   /// Connects, authenticates, opens the data connection and exchanges Hello. On failure the
-  /// message says what to do; error.origin and code say which CUDA error fits.
+  /// message says what to do, and cuda_code_for() which CUDA error fits: `error` is of
+  /// Origin::kCuda with that code where the executor decided it (version, token, busy, its
+  /// driver), of another origin where there is no executor to speak of (100).
   struct Failure {
     Error error;
     std::string message;
@@ -133,11 +144,12 @@ class Session {
   /// Posts a deferred call whose reply's payload goes to `destination`, which must stay valid
   /// until wait_deferred returns or the session is over and released it.
   template <class Body>
-  Result<Pending> post_deferred(const Body& body, MutableBytes destination) {
+  Result<Pending> post_deferred(const Body& body, MutableBytes destination, Attend attend = Attend::kWaiter) {
     return post_deferred_frame(wire::CallTraits<Body>::opcode,
-                               {reinterpret_cast<const std::byte*>(&body), sizeof body}, destination);
+                               {reinterpret_cast<const std::byte*>(&body), sizeof body}, destination, attend);
   }
-  /// Waits for that reply; its status is returned.
+  /// Waits for that reply; its status is returned. A failure is returned once; the last 64
+  /// that nobody has asked for are remembered.
   virtual Result<> wait_deferred(Pending pending) = 0;
   /// True when its reply has come.
   virtual bool deferred_done(Pending pending) = 0;
@@ -161,7 +173,8 @@ class Session {
   virtual Result<Slot> begin_post(wire::Opcode, std::size_t body_bytes, std::size_t payload_bytes) = 0;
   virtual void end_post() = 0;
   virtual Result<> post_frame(wire::Opcode, ConstBytes body, ConstBytes payload) = 0;
-  virtual Result<Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination) = 0;
+  virtual Result<Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination,
+                                              Attend attend) = 0;
   /// The reply's body (verified), for table replies; struct replies are written to `reply`.
   virtual Result<std::vector<std::byte>> call_table(wire::Opcode, ConstBytes body) = 0;
   virtual Result<> call_struct(wire::Opcode, ConstBytes body, MutableBytes reply) = 0;
@@ -185,5 +198,10 @@ class Session {
     }
   }
 };
+
+/// The CUresult for an error of a running session, and for one that could not be opened
+/// (docs/architecture.md, "What a failure becomes").
+int cuda_code_for(const Error& error) noexcept;
+int cuda_code_for(const Session::Failure& failure) noexcept;
 
 }  // namespace avec::session

@@ -1,0 +1,243 @@
+#include "session/connect.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "wire/frame.h"
+
+namespace avec::session {
+namespace {
+
+constexpr int kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "unknown";
+  return name.data();
+}
+
+std::string seconds(std::chrono::milliseconds time) { return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000); }
+
+std::string not_an_executor(const Options& options) {
+  return fmt::format("what listens at {} is not an AVEC executor: check the port ('avec serve' says which it uses)",
+                     options.executor);
+}
+
+Failure transport_failure(TransportErrc code, const char* what, std::string message) {
+  return {Error{Origin::kTransport, static_cast<int>(code), what}, std::move(message)};
+}
+
+Failure connect_failure(const Options& options, const ConnectResult& result) {
+  const auto& url = options.executor;
+  const auto why = result.detail.empty() ? std::string(to_string(result.error.code)) : result.detail;
+  std::string message;
+  switch (result.error.code) {
+    case TransportErrc::kRefused:
+      message = fmt::format(
+          "no executor at {}: start one with 'avec serve' there, or check the address (connection refused)", url);
+      break;
+    case TransportErrc::kUnreachable:
+      message = fmt::format("cannot reach {}: check the host name and the network ({})", url, why);
+      break;
+    case TransportErrc::kTimeout:
+      message = fmt::format("{} did not answer within {}: check the address, the network and the firewall", url,
+                            seconds(options.connect_deadline));
+      break;
+    case TransportErrc::kBadAddress:
+      message = fmt::format("'{}' is not an executor's address: write tcp://HOST:PORT ({})", url, why);
+      break;
+    default:
+      message = fmt::format("cannot connect to {}: {}", url, why);
+      break;
+  }
+  return transport_failure(result.error.code, "connecting to the executor", std::move(message));
+}
+
+std::expected<std::unique_ptr<Connection>, Failure> connect(const Options& options, Deadline deadline) {
+  Transport* transport = find_transport(options.executor);
+  if (transport == nullptr) {
+    std::string known;
+    for (const auto& scheme : transport_schemes()) known += (known.empty() ? "" : ", ") + scheme;
+    return std::unexpected(transport_failure(
+        TransportErrc::kBadAddress, "choosing the transport",
+        fmt::format("'{}' is not an executor's address: write tcp://HOST:PORT (known transports: {})",
+                    options.executor, known)));
+  }
+  std::string detail;
+  if (const auto viable = transport->viable(detail)) {
+    return std::unexpected(transport_failure(
+        viable.code, "choosing the transport",
+        fmt::format("this machine cannot use {}: {}; choose another transport", options.executor, detail)));
+  }
+  auto result = transport->connect(options.executor, deadline);
+  if (!result.connection) return std::unexpected(connect_failure(options, result));
+  return std::move(result.connection);
+}
+
+Failure refused_failure(const Options& options, const wire::Refused& refused) {
+  return open_failure(wire::cuda_status(refused.code), "opening the session",
+                      fmt::format("{}: {}", options.executor, refused.message));
+}
+
+struct MessageFailure {
+  TransportError link;  ///< none: the message was malformed
+};
+
+/// Receives one handshake message.
+std::expected<wire::Bytes, MessageFailure> receive_message(Connection& connection, Deadline deadline) {
+  wire::MessageReceiver receiver;
+  while (!receiver.complete()) {
+    const MutableBytes space = receiver.space();
+    if (const auto failed = receive_all(connection, space, deadline)) return std::unexpected(MessageFailure{failed});
+    if (!receiver.advance(space.size())) return std::unexpected(MessageFailure{});
+  }
+  const ConstBytes message = receiver.message();
+  return wire::Bytes(message.begin(), message.end());
+}
+
+Failure message_failure(const Options& options, const MessageFailure& failure, bool first) {
+  if (failure.link.code == TransportErrc::kTimeout) {
+    return transport_failure(
+        TransportErrc::kTimeout, "waiting for the executor",
+        fmt::format("{} accepted the connection but did not answer within {}: it is not an AVEC executor, or it is "
+                    "overloaded",
+                    options.executor, seconds(options.connect_deadline)));
+  }
+  if (first || !failure.link) return open_failure(kNoDevice, "reading the executor's answer", not_an_executor(options));
+  return link_failure(options, failure.link, "authenticating");
+}
+
+}  // namespace
+
+int cuda_code_for(const Error& error) noexcept {
+  if (error.origin == Origin::kCuda) return error.code;
+  return 46;  // CUDA_ERROR_DEVICE_UNAVAILABLE: the session is over
+}
+
+int cuda_code_for(const Session::Failure& failure) noexcept {
+  return failure.error.origin == Origin::kCuda ? failure.error.code : kNoDevice;
+}
+
+Failure open_failure(int cuda_code, const char* what, std::string message) {
+  return {Error{Origin::kCuda, cuda_code, what}, std::move(message)};
+}
+
+Failure link_failure(const Options& options, TransportError error, std::string_view during) {
+  if (error.code == TransportErrc::kTimeout) {
+    return transport_failure(error.code, "opening the session",
+                             fmt::format("{} did not finish {} within {}: look at the executor's log, or allow more "
+                                         "time with AVEC_CONNECT_DEADLINE",
+                                         options.executor, during, seconds(options.connect_deadline)));
+  }
+  return transport_failure(error.code, "opening the session",
+                           fmt::format("{} ended the connection while {}: look at the executor's log ({})",
+                                       options.executor, during, to_string(error.code)));
+}
+
+TransportError send_all(Connection& connection, ConstBytes bytes, Deadline deadline) {
+  while (!bytes.empty()) {
+    const IoResult sent = connection.send(std::span(&bytes, 1));
+    if (sent.error) return sent.error;
+    bytes = bytes.subspan(sent.bytes);
+    if (sent.bytes != 0 || bytes.empty()) continue;
+    if (const auto failed = connection.wait(true, deadline)) return failed;
+  }
+  return {};
+}
+
+TransportError receive_all(Connection& connection, MutableBytes bytes, Deadline deadline) {
+  while (!bytes.empty()) {
+    const IoResult received = connection.receive(std::span(&bytes, 1));
+    bytes = bytes.subspan(received.bytes);
+    if (bytes.empty()) break;
+    if (received.error) return received.error;
+    if (received.bytes != 0) continue;
+    if (const auto failed = connection.wait(false, deadline)) return failed;
+  }
+  return {};
+}
+
+std::expected<Admitted, Failure> open_control(const Options& options, Deadline deadline) {
+  auto connection = connect(options, deadline);
+  if (!connection) return std::unexpected(connection.error());
+  Admitted admitted;
+  admitted.control = std::move(*connection);
+  Connection& control = *admitted.control;
+
+  const wire::Preamble preamble = wire::control_preamble();
+  // A send that fails here is explained better by what the peer said before it closed.
+  send_all(control, std::as_bytes(std::span(&preamble, 1)), deadline);
+  const auto challenge = receive_message(control, deadline);
+  if (!challenge) return std::unexpected(message_failure(options, challenge.error(), true));
+
+  wire::ClientHandshake handshake(options.token);
+  wire::Introduction who;
+  who.release = AVEC_RELEASE;
+  who.host = host_name();
+  who.pid = static_cast<std::uint32_t>(::getpid());
+  who.program = options.program;
+  who.device = options.device;
+  who.environment = options.environment;
+  const auto answer = handshake.answer(*challenge, who);
+  if (!answer) {
+    if (answer.error().code == wire::RefusalCode::Malformed && handshake.executor_release().empty()) {
+      return std::unexpected(open_failure(kNoDevice, "reading the executor's answer", not_an_executor(options)));
+    }
+    return std::unexpected(refused_failure(options, answer.error()));
+  }
+  send_all(control, *answer, deadline);
+  const auto reply = receive_message(control, deadline);
+  if (!reply) return std::unexpected(message_failure(options, reply.error(), false));
+  auto admission = handshake.finish(*reply);
+  if (!admission) return std::unexpected(refused_failure(options, admission.error()));
+  admitted.admission = std::move(*admission);
+  admitted.executor_release = handshake.executor_release();
+  return admitted;
+}
+
+std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& options,
+                                                              const wire::Admission& admission,
+                                                              std::uint64_t resume_from, Deadline deadline) {
+  const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from);
+  if (!opening) {
+    return std::unexpected(Failure{opening.error(), fmt::format("cannot open a session: {} failed", opening.error().what)});
+  }
+  auto connection = connect(options, deadline);
+  if (!connection) return connection;
+  if (const auto failed = send_all(**connection, *opening, deadline)) {
+    return std::unexpected(link_failure(options, failed, "opening the data connection"));
+  }
+  return connection;
+}
+
+std::expected<std::uint64_t, Failure> receive_accept(Connection& data, const Options& options, Deadline deadline) {
+  std::array<std::byte, sizeof(wire::DataAccept)> bytes;
+  if (const auto failed = receive_all(data, bytes, deadline)) {
+    return std::unexpected(link_failure(options, failed, "opening the data connection"));
+  }
+  wire::DataAccept accept;
+  std::memcpy(&accept, bytes.data(), sizeof accept);
+  if (accept.status() != 0) {
+    const auto code = static_cast<wire::RefusalCode>(accept.status());
+    return std::unexpected(open_failure(
+        wire::cuda_status(code), "opening the data connection",
+        fmt::format("{} refused the data connection ({}): look at the executor's log", options.executor,
+                    accept.status() <= static_cast<std::uint32_t>(wire::RefusalCode::MAX) ? wire::EnumNameRefusalCode(code)
+                                                                                          : "unknown reason")));
+  }
+  return accept.resume_from();
+}
+
+std::optional<std::string> receive_farewell(Connection& control, Deadline deadline) {
+  const auto message = receive_message(control, deadline);
+  if (!message) return std::nullopt;
+  auto reason = wire::parse_farewell(*message);
+  if (!reason) return std::nullopt;
+  return std::move(*reason);
+}
+
+}  // namespace avec::session

@@ -1,0 +1,152 @@
+// The progress thread. While calls are being posted it looks every few microseconds whether
+// something waits to leave, so that posters pay no system call; when posting stops it sleeps
+// until the next post, or until the executor sends something that nobody waits for.
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "session/engine.h"
+
+namespace avec::session {
+namespace {
+
+using std::chrono::steady_clock;
+
+/// Between two looks at the send buffer while calls are being posted. With the timer's own
+/// slack a frame leaves well within limits::kDeparture.
+constexpr auto kTick = std::chrono::microseconds(15);
+/// The same while the connection takes nothing.
+constexpr auto kLongestTick = std::chrono::microseconds(1000);
+/// Posting has stopped when nothing came for so long.
+constexpr auto kActive = std::chrono::microseconds(1000);
+/// Sleeps while others use the connection: then it is not watched here, because each reply
+/// would wake this thread as well as the one that waits for it.
+constexpr int kGuardMs = 5;
+/// The same while deferred replies are under way that nobody may be waiting for.
+constexpr int kDeferredGuardMs = 1;
+constexpr int kLongestSleepMs = 1000;
+/// A connection without a descriptor is looked at so often.
+constexpr int kBlindMs = 10;
+
+void sleep_for(std::chrono::nanoseconds time) {
+  timespec span{static_cast<time_t>(time.count() / 1'000'000'000), static_cast<long>(time.count() % 1'000'000'000)};
+  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &span, nullptr);
+}
+
+}  // namespace
+
+void Engine::start_progress() {
+  progress_wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  // The program's signals are for its own threads.
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  progress_ = std::make_unique<std::thread>([this] { progress_loop(); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void Engine::stop_progress() {
+  if (!progress_) return;
+  progress_stop_ = true;
+  kick_progress();
+  progress_->join();
+  progress_.reset();
+}
+
+void Engine::kick_progress() {
+  const std::uint64_t one = 1;
+  while (::write(progress_wake_.get(), &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+bool Engine::progress_once() {
+  bool any = false;
+  while (true) {
+    const bool moved = pump();
+    any = any || moved;
+    const LockGuard guard(lock_);
+    if (!moved || over_ || closing_ || !parked_.empty()) {
+      hand_over();
+      return any;
+    }
+  }
+}
+
+void Engine::progress_sleep() {
+  int descriptor = -1;
+  int timeout_ms = kLongestSleepMs;
+  bool watch = false;
+  {
+    const LockGuard guard(lock_);
+    if (outbox_.unsent() != 0 || over_ || progress_stop_) return;
+    progress_asleep_ = true;
+    const bool deferred = replies_.deferred_count() != 0;
+    const bool quiet = activity_ == seen_activity_;
+    seen_activity_ = activity_;
+    watch = !role_taken_ && (deferred || quiet);
+    if (watch && !false_alarm_) descriptor = watched_;
+    if (!watch) {
+      timeout_ms = deferred ? kDeferredGuardMs : kGuardMs;
+    } else if (descriptor < 0) {
+      timeout_ms = deferred ? kDeferredGuardMs : kBlindMs;
+    }
+  }
+  pollfd entries[2] = {{progress_wake_.get(), POLLIN, 0}, {descriptor, POLLIN, 0}};
+  ::poll(entries, 2, timeout_ms);
+  if (entries[0].revents != 0) {
+    std::uint64_t count;
+    static_cast<void>(!::read(progress_wake_.get(), &count, sizeof count));
+  }
+  {
+    const LockGuard guard(lock_);
+    progress_asleep_ = false;
+    const bool look = watch && (descriptor < 0 || entries[1].revents != 0);
+    if (!look || role_taken_ || over_) return;
+    take_role();
+    seen_activity_ = activity_;
+  }
+  const bool moved = progress_once();
+  // Readable, and nothing to receive: do not watch a descriptor that lies, at least not now.
+  false_alarm_ = descriptor >= 0 && !moved;
+}
+
+void Engine::progress_loop() {
+  ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+  ::pthread_setname_np(::pthread_self(), "avec-progress");
+  auto last_work = steady_clock::now() - kActive;
+  std::chrono::nanoseconds tick = kTick;
+  while (!progress_stop_ && !over()) {
+    bool unsent, mine = false;
+    {
+      const LockGuard guard(lock_);
+      unsent = outbox_.unsent() != 0;
+      if (unsent && !role_taken_) {
+        take_role();
+        mine = true;
+      } else if (unsent && driver_asleep_ && !send_blocked_) {
+        wake_driver();
+      }
+    }
+    if (mine) progress_once();
+    if (unsent) last_work = steady_clock::now();
+    if (unsent && mine && send_blocked_) {
+      tick = std::min<std::chrono::nanoseconds>(2 * tick, kLongestTick);
+    } else {
+      tick = kTick;
+    }
+    if (!unsent && steady_clock::now() - last_work >= kActive) {
+      progress_sleep();
+    } else {
+      sleep_for(tick);
+    }
+  }
+}
+
+}  // namespace avec::session
