@@ -16,6 +16,8 @@ class AddressReservation {
   AddressReservation() = default;
   /// Nothing when another mapping lies there.
   static std::optional<AddressReservation> at(std::uint64_t base, std::uint64_t bytes);
+  /// Nothing is reserved: the addresses are only trusted to be free ("bind-address-ranges" off).
+  static AddressReservation trusted(std::uint64_t base, std::uint64_t bytes) { return {base, bytes, false}; }
   AddressReservation(AddressReservation&& other) noexcept;
   AddressReservation& operator=(AddressReservation&& other) noexcept;
   ~AddressReservation();
@@ -25,15 +27,17 @@ class AddressReservation {
   bool contains(std::uint64_t address) const { return address - base_ < bytes_; }
 
  private:
-  AddressReservation(std::uint64_t base, std::uint64_t bytes) : base_(base), bytes_(bytes) {}
+  AddressReservation(std::uint64_t base, std::uint64_t bytes, bool bound) : base_(base), bytes_(bytes), bound_(bound) {}
   std::uint64_t base_ = 0, bytes_ = 0;
+  bool bound_ = false;  // false: nothing to release
 };
 
 enum class RangeUse { kDevice, kHost };
 
 /// Reserves every candidate that is free here, best first: at most `wanted` of them. Wide ones
 /// high up where addresses have 47 bits, smaller ones below 2^39 for machines with fewer.
-std::vector<AddressReservation> reserve_candidates(RangeUse use, std::size_t wanted);
+/// `bind` false: the candidates are listed and nothing is reserved.
+std::vector<AddressReservation> reserve_candidates(RangeUse use, std::size_t wanted, bool bind = true);
 
 /// Hands out pieces of an address range, rotating so that a piece given back rests as long as
 /// possible before it is handed out again. Not thread-safe.

@@ -11,8 +11,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "client/address_range.h"
 #include "client/errors.h"
 
 namespace avec::session {
@@ -26,21 +28,25 @@ class Device;
 class Heap;
 class HostMemory;
 class ForeignRanges;
-class ImageStore;
 
 /// What is chosen before a session is opened; text fields as in the settings of the same name.
 struct ConnectOptions {
   std::string executor, device = "auto", token, program, wait = "adaptive";
+  bool bind_address_ranges = true;
   std::chrono::milliseconds connect_deadline{5000};
   std::chrono::microseconds spin{50};
 };
-/// From the settings of the process.
-ConnectOptions options_from_settings();
 
 struct OpenFailure {
   CUresult error;
   std::string message;  ///< one sentence: what happened and what to do
 };
+
+/// From the settings of the process; fails when the token file cannot be read.
+std::expected<ConnectOptions, OpenFailure> options_from_settings();
+
+/// Text that a kernel printed, to stdout (1) or stderr (2) of this process.
+void write_device_output(int descriptor, std::string_view text);
 
 class Client {
  public:
@@ -67,13 +73,13 @@ class Client {
   Heap& heap() { return *heap_; }
   HostMemory& host_memory() { return *host_memory_; }
   ForeignRanges& foreign_ranges() { return *foreign_ranges_; }
-  ImageStore& images() { return *images_; }
   DeferredErrors& deferred_errors() { return deferred_errors_; }
 
   /// The primary context's object of a device; exists always, active or not.
   Context* primary(CUdevice ordinal);
   void add_context(Context* context);
-  void remove_context(Context* context);
+  /// Contexts that are active now.
+  std::size_t active_contexts();
 
   /// What a synchronising call returns: its own result, else the error of a posted call.
   CUresult synchronized(CUresult own);
@@ -82,15 +88,14 @@ class Client {
   void session_lost(const std::string& reason);
   bool lost() const { return lost_.load(std::memory_order_acquire); }
 
-  /// Orderly end of the session. Idempotent.
-  void close();
+  /// Orderly end of the session: contexts answer `error` from now on. Idempotent.
+  void close(CUresult error = CUDA_ERROR_DEINITIALIZED);
   /// In the child of a fork: everything is forgotten, nothing is sent.
   void abandon_after_fork() noexcept;
 
  private:
-  friend class ClientBuilder;
   Client();
-  void adopt(std::shared_ptr<session::Session> session);
+  void adopt(std::shared_ptr<session::Session> session, AddressReservation device_range, AddressReservation host_range);
 
   std::shared_ptr<session::Session> session_;  // the engine's progress thread holds it as well
   std::atomic<std::uint64_t> next_name_{1};
@@ -98,7 +103,6 @@ class Client {
   std::unique_ptr<Heap> heap_;
   std::unique_ptr<HostMemory> host_memory_;
   std::unique_ptr<ForeignRanges> foreign_ranges_;
-  std::unique_ptr<ImageStore> images_;
   DeferredErrors deferred_errors_;
   int driver_version_ = 0;
   std::mutex contexts_mutex_;

@@ -29,8 +29,8 @@ struct Context {
   std::atomic<std::uint64_t> name{0};       ///< on the wire; 0: not active
   std::atomic<Stream*> legacy{nullptr};     ///< the default stream
   std::atomic<int> error{CUDA_SUCCESS};     ///< sticky: what every call returns from now on
+  std::atomic<int> host_functions{0};       ///< of its streams, not yet run (callbacks.h)
   std::atomic<unsigned> retained{0};        ///< primary: retains not yet released
-  std::atomic<bool> was_synchronized{false};
 
   std::mutex mutex;  ///< guards what follows
   std::unordered_set<Stream*> streams;
@@ -83,8 +83,10 @@ CUresult primary_reset(Client& client, CUdevice device);
 CUresult primary_get_state(Client& client, CUdevice device, unsigned* flags, int* active);
 CUresult primary_set_flags(Client& client, CUdevice device, unsigned flags);
 
-/// Of the device of `context`: the highest freed-memory epoch that is known complete etc. is
-/// the heap's; this waits for all work of the context and returns its error.
+/// Waits for all work of the context and returns its error.
 CUresult synchronize(Context& context);
+
+/// In the child of a fork: the one thread that is left has no current context.
+void forget_thread_after_fork() noexcept;
 
 }  // namespace avec::client

@@ -27,4 +27,7 @@ CUresult event_query(CUevent event);
 CUresult event_synchronize(CUevent event);
 CUresult event_elapsed_time(float* milliseconds, CUevent start, CUevent end);
 
+/// Ends all events of a context that goes.
+void forget_events(Context& context);
+
 }  // namespace avec::client

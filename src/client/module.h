@@ -70,7 +70,7 @@ inline CUfunction handle_of(Function* function) { return reinterpret_cast<CUfunc
 struct JitOptions {
   unsigned count = 0;
   const CUjit_option* options = nullptr;
-  void* const* values = nullptr;
+  void** values = nullptr;  ///< sizes of log buffers are written back, as CUDA documents
 };
 
 /// An image as the application gives it: cubin, PTX text or fatbin, at an address whose extent
@@ -86,7 +86,7 @@ CUresult module_loading_mode(CUmoduleLoadingMode* mode);
 
 /// Loads into the given context, whatever is current.
 CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOptions options, Module*& module);
-/// Ends a module's objects here; its context is gone or going.
-void forget_module(Module* module);
+/// Ends all modules of a context that goes.
+void forget_modules(Context& context);
 
 }  // namespace avec::client

@@ -1,5 +1,5 @@
-// What the generated entry points of simple calls do (schemas/driver.fbs, attribute api):
-// translate handles, post or call. The first thing that fails is what the function returns.
+// What generated entry points (tools/gen, attribute `api`) are made of: names translated, the
+// call made, the error kept.
 #pragma once
 
 #include <cuda.h>
@@ -9,6 +9,7 @@
 
 #include "client/client.h"
 #include "client/context.h"
+#include "client/device.h"
 #include "client/process.h"
 #include "client/stats.h"
 #include "client/status.h"
@@ -16,11 +17,11 @@
 
 namespace avec::client {
 
-/// The value of a parameter on the wire.
+/// The value of a C parameter as it goes into a field.
 template <class T>
-constexpr auto wire_value(T value) {
+auto wire_value(T value) {
   if constexpr (std::is_enum_v<T>) {
-    return static_cast<std::int32_t>(value);
+    return static_cast<std::underlying_type_t<T>>(value);
   } else {
     return value;
   }
@@ -28,31 +29,30 @@ constexpr auto wire_value(T value) {
 
 class SimpleCall {
  public:
-  bool failed() const { return error_ != CUDA_SUCCESS; }
-  CUresult error() const { return error_; }
-
-  // Names on the wire. A failure is remembered and the result is 0.
+  /// Names on the wire; a handle that is none of ours makes the call fail.
   std::uint64_t current_context() {
     Context* context = nullptr;
-    note(usable_context(context));
-    return name_of(context);
+    if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return fail(result);
+    return take(*context);
   }
   std::uint64_t context(CUcontext handle) {
+    if (handle == nullptr) return current_context();
     Context* context = find_context(handle);
-    if (context == nullptr || !context->active()) note(CUDA_ERROR_INVALID_CONTEXT);
-    return name_of(context);
+    if (context == nullptr || !context->active()) return fail(CUDA_ERROR_INVALID_CONTEXT);
+    if (const int sticky = context->error.load(); sticky != CUDA_SUCCESS) return fail(static_cast<CUresult>(sticky));
+    return take(*context);
   }
-  std::int32_t device(CUdevice ordinal) {
+  CUdevice device(CUdevice ordinal) {
     CUresult error = CUDA_SUCCESS;
     Client* client = process_client(error);
-    if (client == nullptr) {
-      note(error);
-    } else if (client->device(ordinal) == nullptr) {
-      note(CUDA_ERROR_INVALID_DEVICE);
-    }
-    if (!failed()) client_ = client;
+    if (client == nullptr) return static_cast<CUdevice>(fail(error));
+    if (client->device(ordinal) == nullptr) return static_cast<CUdevice>(fail(CUDA_ERROR_INVALID_DEVICE));
+    client_ = client;
     return ordinal;
   }
+
+  bool failed() const { return error_ != CUDA_SUCCESS; }
+  CUresult error() const { return error_; }
 
   template <class Body>
   CUresult post(const Body& body) {
@@ -60,24 +60,24 @@ class SimpleCall {
   }
   template <class Body>
   CUresult call(const Body& body) {
-    return to_cuda(client_->session().template call<Body>(body));
+    return client_->synchronized(to_cuda(client_->session().call(body)));
   }
   template <class Body, class Reply>
   CUresult call(const Body& body, Reply& reply) {
-    auto answer = client_->session().template call<Body>(body);
+    const auto answer = client_->session().call(body);
     if (!answer) return to_cuda(answer.error());
     reply = *answer;
     return CUDA_SUCCESS;
   }
 
  private:
-  void note(CUresult error) {
-    if (error_ == CUDA_SUCCESS) error_ = error;
+  std::uint64_t take(Context& context) {
+    client_ = context.client;
+    return context.name.load();
   }
-  std::uint64_t name_of(Context* context) {
-    if (failed()) return 0;
-    client_ = context->client;
-    return context->name.load(std::memory_order_acquire);
+  std::uint64_t fail(CUresult error) {
+    if (error_ == CUDA_SUCCESS) error_ = error;
+    return 0;
   }
 
   Client* client_ = nullptr;

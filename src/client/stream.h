@@ -25,6 +25,9 @@ inline CUstream handle_of(Stream* stream) { return reinterpret_cast<CUstream>(st
 /// The stream meant by a handle in the current context. A context that is unusable, or a
 /// stream whose context has a sticky error, gives that error.
 CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept;
+/// The same for a call that adds work to the stream: waits until host functions that come
+/// before that work have run.
+CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept;
 
 CUresult stream_create(CUstream* stream, unsigned flags, int priority);
 CUresult stream_destroy(CUstream stream);
@@ -41,5 +44,10 @@ CUresult stream_capture_info(CUstream stream, CUstreamCaptureStatus* status, std
 
 /// Waits for the stream's work and returns its error.
 CUresult synchronize(Stream& stream);
+
+/// This thread's default stream in a context.
+Stream* per_thread_stream(Context& context);
+/// Ends all streams of a context that goes.
+void forget_streams(Context& context);
 
 }  // namespace avec::client

@@ -1,0 +1,112 @@
+#include "client/event.h"
+
+#include "client/client.h"
+#include "client/context.h"
+#include "client/slab.h"
+#include "client/status.h"
+#include "client/stream.h"
+#include "session/session.h"
+
+namespace avec::client {
+namespace {
+
+CUresult find_event(CUevent handle, Event*& event) {
+  event = Slab<Event>::find(handle);
+  if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  return static_cast<CUresult>(event->context->error.load(std::memory_order_relaxed));
+}
+
+}  // namespace
+
+CUresult event_create(CUevent* handle, unsigned flags) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  constexpr unsigned kKnown = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
+  if (handle == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if ((flags & CU_EVENT_INTERPROCESS) != 0) {
+    return (flags & CU_EVENT_DISABLE_TIMING) != 0 ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+  }
+  Event* event = Slab<Event>::make();
+  if (event == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+  event->context = context;
+  event->name = context->client->mint();
+  event->flags = flags;
+  {
+    std::scoped_lock lock(context->mutex);
+    context->events.insert(event);
+  }
+  *handle = handle_of(event);
+  return to_cuda(context->client->session().post(wire::EventCreate(event->name, context->name.load(), flags, 0)));
+}
+
+CUresult event_destroy(CUevent handle) {
+  Event* event = Slab<Event>::find(handle);
+  if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  Context& context = *event->context;
+  const std::uint64_t name = event->name;
+  {
+    std::scoped_lock lock(context.mutex);
+    context.events.erase(event);
+  }
+  if (Slab<Event>::destroy(event)) (void)context.client->session().post(wire::EventDestroy(name));
+  return static_cast<CUresult>(context.error.load());
+}
+
+CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
+  Event* event;
+  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
+  Stream* stream;
+  if (const CUresult result = stream_for_work(stream_handle, stream); result != CUDA_SUCCESS) return result;
+  if (stream->context != event->context) return CUDA_ERROR_INVALID_HANDLE;
+  if (flags == CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
+  if (flags != CU_EVENT_RECORD_DEFAULT) return CUDA_ERROR_INVALID_VALUE;
+  event->recorded.store(true, std::memory_order_release);
+  return to_cuda(stream->context->client->session().post(wire::EventRecord(event->name, stream->name, flags, 0)));
+}
+
+CUresult event_query(CUevent handle) {
+  Event* event;
+  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
+  if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  Client& client = *event->context->client;
+  const CUresult own = to_cuda(client.session().call(wire::EventQuery(event->name)));
+  if (own == CUDA_ERROR_NOT_READY) return own;
+  if (corrupts_context(own)) event->context->error.store(own);
+  return client.synchronized(own);
+}
+
+CUresult event_synchronize(CUevent handle) {
+  Event* event;
+  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
+  if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  Context& context = *event->context;
+  const CUresult own = to_cuda(context.client->session().call(wire::EventSynchronize(event->name)));
+  if (corrupts_context(own)) context.error.store(own);
+  const CUresult result = context.client->synchronized(own);
+  return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
+}
+
+CUresult event_elapsed_time(float* milliseconds, CUevent start_handle, CUevent end_handle) {
+  Event *start, *end;
+  if (const CUresult result = find_event(start_handle, start); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = find_event(end_handle, end); result != CUDA_SUCCESS) return result;
+  if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const bool timed = ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) == 0;
+  if (!timed || start->context != end->context || !start->recorded.load() || !end->recorded.load()) return CUDA_ERROR_INVALID_HANDLE;
+  Client& client = *start->context->client;
+  const auto reply = client.session().call(wire::EventElapsedTime(start->name, end->name));
+  if (!reply) return to_cuda(reply.error());
+  *milliseconds = reply->milliseconds();
+  return CUDA_SUCCESS;
+}
+
+void forget_events(Context& context) {
+  std::unordered_set<Event*> gone;
+  {
+    std::scoped_lock lock(context.mutex);
+    gone.swap(context.events);
+  }
+  for (Event* event : gone) Slab<Event>::destroy(event);
+}
+
+}  // namespace avec::client

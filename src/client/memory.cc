@@ -1,0 +1,275 @@
+#include "client/memory.h"
+
+#include <cstring>
+
+#include "client/client.h"
+#include "client/context.h"
+#include "client/device.h"
+#include "client/status.h"
+#include "session/session.h"
+
+namespace avec::client {
+namespace {
+
+/// Rows start at multiples of this, as on every GPU (CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT).
+constexpr std::size_t kPitchAlignment = 512;
+
+}  // namespace
+
+CUresult memory_allocate(CUdeviceptr* address, std::size_t bytes) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (address == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  std::uint64_t base = 0;
+  const CUresult result = context->client->heap().allocate(bytes, *context, base);
+  if (result == CUDA_SUCCESS) *address = base;
+  return result;
+}
+
+CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::size_t width, std::size_t height, unsigned element_bytes) {
+  if (pitch == nullptr || width == 0 || height == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (element_bytes != 4 && element_bytes != 8 && element_bytes != 16) return CUDA_ERROR_INVALID_VALUE;
+  const std::size_t row = (width + kPitchAlignment - 1) / kPitchAlignment * kPitchAlignment;
+  std::size_t bytes;
+  if (row < width || __builtin_mul_overflow(row, height, &bytes)) return CUDA_ERROR_INVALID_VALUE;
+  const CUresult result = memory_allocate(address, bytes);
+  if (result == CUDA_SUCCESS) *pitch = row;
+  return result;
+}
+
+CUresult memory_free(CUdeviceptr address) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  return address == 0 ? CUDA_SUCCESS : context->client->heap().release(address);
+}
+
+CUresult memory_info(std::size_t* free, std::size_t* total) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  const auto reply = context->client->session().call(wire::MemGetInfo(context->name.load()));
+  if (!reply) return to_cuda(reply.error());
+  if (free != nullptr) *free = reply->free() + context->client->heap().free_bytes(context->device->ordinal());
+  if (total != nullptr) *total = reply->total();
+  return CUDA_SUCCESS;
+}
+
+CUresult memory_address_range(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  const Pointee pointee = look_up(*context->client, address);
+  if (!pointee.device && !pointee.host) return CUDA_ERROR_NOT_FOUND;
+  if (base != nullptr) *base = pointee.device ? pointee.device->base : pointee.host->base;
+  if (bytes != nullptr) *bytes = pointee.device ? pointee.device->bytes : pointee.host->bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult host_allocate(void** pointer, std::size_t bytes, unsigned flags) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  constexpr unsigned kKnown = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
+  if (pointer == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
+  return context->client->host_memory().allocate(pointer, bytes, flags, *context);
+}
+
+CUresult host_free(void* pointer) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  return context->client->host_memory().release(pointer);
+}
+
+CUresult host_register(void* pointer, std::size_t bytes, unsigned flags) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  constexpr unsigned kKnown =
+      CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY;
+  if ((flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if ((flags & (CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY)) != 0) return CUDA_ERROR_NOT_SUPPORTED;
+  return context->client->host_memory().add_registered(pointer, bytes, flags, *context);
+}
+
+CUresult host_unregister(void* pointer) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  return context->client->host_memory().remove_registered(pointer);
+}
+
+CUresult host_get_device_pointer(CUdeviceptr* address, void* pointer, unsigned flags) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (address == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (!context->client->host_memory().find(reinterpret_cast<std::uint64_t>(pointer))) return CUDA_ERROR_INVALID_VALUE;
+  return CUDA_ERROR_NOT_SUPPORTED;  // kernels cannot reach memory of this machine
+}
+
+CUresult host_get_flags(unsigned* flags, void* pointer) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  const auto block = context->client->host_memory().find(reinterpret_cast<std::uint64_t>(pointer));
+  if (flags == nullptr || !block) return CUDA_ERROR_INVALID_VALUE;
+  *flags = block->flags;
+  return CUDA_SUCCESS;
+}
+
+Pointee look_up(Client& client, std::uint64_t address) {
+  const bool in_range = client.heap().in_range(address);
+  if (in_range) {
+    if (auto block = client.heap().find(address)) return {block, std::nullopt, true};
+  }
+  if (auto foreign = client.foreign_ranges().find(address)) return {foreign, std::nullopt, in_range};
+  if (in_range) return {std::nullopt, std::nullopt, true};
+  return {std::nullopt, client.host_memory().find(address), false};
+}
+
+namespace {
+
+template <class T>
+CUresult give(void* data, T value) {
+  std::memcpy(data, &value, sizeof value);
+  return CUDA_SUCCESS;
+}
+
+CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address, const DeviceBlock& block) {
+  switch (which) {
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+      return give(data, handle_of(block.context));
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      return give<unsigned>(data, CU_MEMORYTYPE_DEVICE);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      return give(data, address);
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+      return give<unsigned long long>(data, block.id);
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      return give<int>(data, block.device);
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+      return give<CUdeviceptr>(data, block.base);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+      return give<std::size_t>(data, block.bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+      return give<int>(data, 1);
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+      return give<int>(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+CUresult host_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address, const HostBlock& block, CUdevice device) {
+  switch (which) {
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+      return give(data, handle_of(block.context));
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      return give<unsigned>(data, CU_MEMORYTYPE_HOST);
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+      return give(data, reinterpret_cast<void*>(address));
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+      return give<unsigned long long>(data, block.id);
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      return give<int>(data, device);
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+      return give<CUdeviceptr>(data, block.base);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+      return give<std::size_t>(data, block.bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+      return give<int>(data, 0);
+    default:  // among them DEVICE_POINTER: kernels cannot reach it
+      return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+/// Attributes that have the same value for every allocation of a session.
+CUresult common_attribute(void* data, CUpointer_attribute which) {
+  switch (which) {
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+    case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+    case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
+      return give<unsigned>(data, 0);
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+      return give<unsigned long long>(data, 0);
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      return give<CUmemoryPool>(data, nullptr);
+    default:
+      return CUDA_ERROR_NOT_FOUND;
+  }
+}
+
+CUresult attribute_of(void* data, CUpointer_attribute which, CUdeviceptr address, const Pointee& pointee) {
+  if (const CUresult common = common_attribute(data, which); common != CUDA_ERROR_NOT_FOUND) return common;
+  if (pointee.device) return device_pointer_attribute(data, which, address, *pointee.device);
+  return host_pointer_attribute(data, which, address, *pointee.host, pointee.host->context->device->ordinal());
+}
+
+/// What cuPointerGetAttributes gives for an address that CUDA does not know, or an attribute
+/// that the address does not have: nothing, in the attribute's own size.
+void give_nothing(void* data, CUpointer_attribute which) {
+  switch (which) {
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      give<std::uint64_t>(data, 0);
+      return;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      give<int>(data, -2);
+      return;
+    case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+      give(data, CUDA_POINTER_ATTRIBUTE_P2P_TOKENS{});
+      return;
+    default:
+      give<int>(data, 0);
+  }
+}
+
+bool known_attribute(CUpointer_attribute which) {
+  return which >= CU_POINTER_ATTRIBUTE_CONTEXT && which <= CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE;
+}
+
+}  // namespace
+
+CUresult pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (data == nullptr || address == 0 || !known_attribute(which)) return CUDA_ERROR_INVALID_VALUE;
+  const Pointee pointee = look_up(*context->client, address);
+  if (!pointee.device && !pointee.host) return CUDA_ERROR_INVALID_VALUE;
+  return attribute_of(data, which, address, pointee);
+}
+
+CUresult pointer_attributes(unsigned count, CUpointer_attribute* which, void** data, CUdeviceptr address) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (count == 0 || which == nullptr || data == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const Pointee pointee = look_up(*context->client, address);
+  for (unsigned i = 0; i < count; ++i) {
+    if (data[i] == nullptr || !known_attribute(which[i])) return CUDA_ERROR_INVALID_VALUE;
+    const bool found = pointee.device || pointee.host;
+    if (!found || attribute_of(data[i], which[i], address, pointee) != CUDA_SUCCESS) give_nothing(data[i], which[i]);
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult pointer_set_attribute(const void* value, CUpointer_attribute which, CUdeviceptr address) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (value == nullptr || which != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) return CUDA_ERROR_INVALID_VALUE;
+  if (!look_up(*context->client, address).device) return CUDA_ERROR_INVALID_VALUE;
+  unsigned wanted;
+  std::memcpy(&wanted, value, sizeof wanted);
+  return wanted == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+}  // namespace avec::client

@@ -1,0 +1,99 @@
+#include "client/process.h"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+
+#include "base/settings.h"
+#include "client/client.h"
+#include "client/context.h"
+#include "client/stats.h"
+#include "client/status.h"
+
+namespace avec::client {
+namespace {
+
+// Never destroyed: other threads may still call while the process ends.
+std::mutex& opening() {
+  static auto* mutex = new std::mutex;
+  return *mutex;
+}
+std::atomic<Client*> the_client{nullptr};
+std::atomic<int> the_error{CUDA_ERROR_NOT_INITIALIZED};  // while there is no client
+std::atomic<bool> tried{false};                          // opened, or failed for good
+std::atomic<bool> ended{false};
+
+void before_fork() { opening().lock(); }
+void after_fork_in_parent() { opening().unlock(); }
+
+void after_fork_in_child() {
+  if (Client* client = the_client.exchange(nullptr)) {
+    client->abandon_after_fork();  // and leaked: its locks may be held by threads that are gone
+    forget_thread_after_fork();
+    the_error.store(CUDA_ERROR_NOT_INITIALIZED);
+    stats_enabled.store(false);
+  }
+  opening().unlock();
+}
+
+void at_exit() {
+  if (Client* client = the_client.load()) {
+    client->close();
+    write_stats();
+  }
+  ended.store(true);
+}
+
+CUresult fail(const OpenFailure& failure) {
+  say(failure.message);
+  the_error.store(failure.error);
+  tried.store(true);
+  return failure.error;
+}
+
+CUresult open_client() {
+  for (const std::string& warning : client_settings().warnings()) say("warning: " + warning);
+  auto options = options_from_settings();
+  if (!options) return fail(options.error());
+  auto client = Client::open(*options);
+  if (!client) return fail(client.error());
+  start_stats(std::string(client_settings().text("stats")));
+  ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  std::atexit(at_exit);
+  the_client.store(client->release(), std::memory_order_release);
+  tried.store(true);
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult process_init() {
+  if (ended.load()) return CUDA_ERROR_DEINITIALIZED;
+  if (the_client.load(std::memory_order_acquire) != nullptr) return CUDA_SUCCESS;
+  std::scoped_lock lock(opening());
+  if (the_client.load(std::memory_order_acquire) != nullptr) return CUDA_SUCCESS;
+  if (tried.load()) return static_cast<CUresult>(the_error.load());
+  return open_client();
+}
+
+Client* process_client(CUresult& error) noexcept {
+  if (ended.load(std::memory_order_relaxed)) {
+    error = CUDA_ERROR_DEINITIALIZED;
+    return nullptr;
+  }
+  Client* client = the_client.load(std::memory_order_acquire);
+  if (client == nullptr) error = static_cast<CUresult>(the_error.load());
+  return client;
+}
+
+int process_driver_version() noexcept {
+  const Client* client = the_client.load(std::memory_order_acquire);
+  return client != nullptr ? client->driver_version() : CUDA_VERSION;
+}
+
+bool process_ended() noexcept { return ended.load(std::memory_order_relaxed); }
+
+}  // namespace avec::client

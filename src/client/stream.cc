@@ -1,0 +1,218 @@
+#include "client/stream.h"
+
+#include <algorithm>
+
+#include "client/callbacks.h"
+#include "client/client.h"
+#include "client/context.h"
+#include "client/device.h"
+#include "client/event.h"
+#include "client/status.h"
+#include "session/session.h"
+
+namespace avec::client {
+namespace {
+
+/// A thread's default streams: one per context that it used them in. They end with the thread.
+class PerThreadStreams {
+ public:
+  ~PerThreadStreams() {
+    for (const auto& [context_name, stream] : streams_) {
+      Stream* live = Slab<Stream>::find(stream);
+      if (live == nullptr || live->context->name.load() != context_name) continue;
+      end(*live);
+    }
+  }
+  Stream* in(Context& context) {
+    const std::uint64_t name = context.name.load();
+    for (const auto& [context_name, stream] : streams_) {
+      if (context_name == name) return stream;
+    }
+    std::erase_if(streams_, [](const auto& entry) { return Slab<Stream>::find(entry.second) == nullptr; });
+    Stream* stream = make(context, CU_STREAM_DEFAULT, 0);
+    if (stream == nullptr) return nullptr;
+    stream->is_default = true;
+    streams_.emplace_back(name, stream);
+    return stream;
+  }
+  static Stream* make(Context& context, unsigned flags, int priority) {
+    Stream* stream = Slab<Stream>::make();
+    if (stream == nullptr) return nullptr;
+    stream->context = &context;
+    stream->name = context.client->mint();
+    stream->flags = flags;
+    stream->priority = priority;
+    {
+      std::scoped_lock lock(context.mutex);
+      context.streams.insert(stream);
+    }
+    (void)context.client->session().post(wire::StreamCreate(stream->name, context.name.load(), flags, priority));
+    return stream;
+  }
+  static void end(Stream& stream) {
+    Context& context = *stream.context;
+    {
+      std::scoped_lock lock(context.mutex);
+      context.streams.erase(&stream);
+    }
+    const std::uint64_t name = stream.name;
+    if (Slab<Stream>::destroy(&stream)) (void)context.client->session().post(wire::StreamDestroy(name));
+  }
+
+ private:
+  std::vector<std::pair<std::uint64_t, Stream*>> streams_;  // by the context's name on the wire
+};
+
+}  // namespace
+
+Stream* per_thread_stream(Context& context) {
+  thread_local PerThreadStreams streams;
+  return streams.in(context);
+}
+
+CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept {
+  const auto value = reinterpret_cast<std::uintptr_t>(handle);
+  if (value > 2) [[likely]] {
+    Stream* found = Slab<Stream>::find(handle);
+    if (found == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+    if (const int sticky = found->context->error.load(std::memory_order_relaxed); sticky != CUDA_SUCCESS) [[unlikely]] {
+      return static_cast<CUresult>(sticky);
+    }
+    stream = found;
+    return CUDA_SUCCESS;
+  }
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  stream = handle == CU_STREAM_PER_THREAD ? per_thread_stream(*context) : context->legacy.load(std::memory_order_acquire);
+  return stream != nullptr ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
+CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept {
+  const CUresult result = resolve_stream(handle, stream);
+  if (result == CUDA_SUCCESS && stream->context->host_functions.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    wait_for_host_functions(*stream);
+  }
+  return result;
+}
+
+CUresult stream_create(CUstream* handle, unsigned flags, int priority) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (handle == nullptr || (flags & ~static_cast<unsigned>(CU_STREAM_NON_BLOCKING)) != 0) return CUDA_ERROR_INVALID_VALUE;
+  // Numerically lower is more urgent; what lies outside is brought inside, as CUDA documents.
+  const int clamped = std::clamp(priority, context->device->greatest_priority(), context->device->least_priority());
+  Stream* stream = PerThreadStreams::make(*context, flags, clamped);
+  if (stream == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+  *handle = handle_of(stream);
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_destroy(CUstream handle) {
+  Stream* stream = Slab<Stream>::find(handle);
+  if (stream == nullptr || stream->is_default) return CUDA_ERROR_INVALID_HANDLE;
+  Context& context = *stream->context;
+  PerThreadStreams::end(*stream);
+  return static_cast<CUresult>(context.error.load());
+}
+
+CUresult stream_query(CUstream handle) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (host_functions_before(*stream)) return CUDA_ERROR_NOT_READY;
+  Client& client = *stream->context->client;
+  const CUresult own = to_cuda(client.session().call(wire::StreamQuery(stream->name)));
+  if (own == CUDA_ERROR_NOT_READY) return own;
+  if (corrupts_context(own)) stream->context->error.store(own);
+  return client.synchronized(own);
+}
+
+CUresult synchronize(Stream& stream) {
+  Context& context = *stream.context;
+  const CUresult own = to_cuda(context.client->session().call(wire::StreamSynchronize(stream.name)));
+  if (corrupts_context(own)) context.error.store(own);
+  const CUresult result = context.client->synchronized(own);
+  return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
+}
+
+CUresult stream_synchronize(CUstream handle) {
+  Stream* stream;
+  if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
+  return synchronize(*stream);
+}
+
+CUresult stream_wait_event(CUstream handle, CUevent event_handle, unsigned flags) {
+  Stream* stream;
+  if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
+  Event* event = Slab<Event>::find(event_handle);
+  if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (flags > CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
+  if (flags == CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
+  if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  return to_cuda(stream->context->client->session().post(wire::StreamWaitEvent(stream->name, event->name, flags, 0)));
+}
+
+CUresult stream_get_flags(CUstream handle, unsigned* flags) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (flags == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *flags = stream->flags;
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_get_priority(CUstream handle, int* priority) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (priority == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *priority = stream->priority;
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_get_context(CUstream handle, CUcontext* context) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (context == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *context = handle_of(stream->context);
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_get_id(CUstream handle, unsigned long long* id) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (id == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *id = stream->name;
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_get_device(CUstream handle, CUdevice* device) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *device = stream->context->device->ordinal();
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_is_capturing(CUstream handle, CUstreamCaptureStatus* status) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (status == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *status = CU_STREAM_CAPTURE_STATUS_NONE;  // capture cannot be begun in this version
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_capture_info(CUstream handle, CUstreamCaptureStatus* status, std::uint64_t* id) {
+  if (const CUresult result = stream_is_capturing(handle, status); result != CUDA_SUCCESS) return result;
+  if (id != nullptr) *id = 0;
+  return CUDA_SUCCESS;
+}
+
+void forget_streams(Context& context) {
+  std::unordered_set<Stream*> gone;
+  {
+    std::scoped_lock lock(context.mutex);
+    gone.swap(context.streams);
+  }
+  // The executor ends the streams of a context with it.
+  for (Stream* stream : gone) Slab<Stream>::destroy(stream);
+}
+
+}  // namespace avec::client
