@@ -2,7 +2,7 @@
 """Generates what the build needs from schemas/*.fbs and the CUDA Toolkit's headers.
 
     gen.py calls    calls.h, calls.cc: opcodes, traits, dispatch, verification;
-                    simple_calls.cc, simple_handlers.h: functions made from one schema entry;
+                    simple_calls.cc, simple_handlers.h, simple_functions.h: functions made from one schema entry;
                     golden_frames.h, golden_frames.cc: a valid frame of each kind, for tests
     gen.py api      what the shims need of the CUDA Toolkit: stubs of functions that are not
                     implemented, export lists, cuGetProcAddress's table, cuda-support.md
@@ -49,7 +49,7 @@ def make_calls(arguments):
     calls = schema.calls(parsed)
     for name in ("calls.h", "calls.cc"):
         render(arguments.out, name, calls=calls, last=calls[-1].opcode)
-    for name in ("simple_calls.cc", "simple_handlers.h"):
+    for name in ("simple_calls.cc", "simple_handlers.h", "simple_functions.h"):
         render(arguments.out, name, simple_calls=simple.simple_calls(calls), handles=simple.HANDLES)
     for name in ("golden_frames.h", "golden_frames.cc"):
         render(arguments.out, name, frames=golden.frames(parsed, calls))
