@@ -3,9 +3,8 @@
 #include <elf.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <new>
 #include <string>
@@ -46,6 +45,10 @@ std::size_t code_bytes(const void* code) {
   const std::size_t length = strnlen(static_cast<const char*>(code), kMaxCodeBytes);
   return length > 0 && length < kMaxCodeBytes ? length + 1 : 0;
 }
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
 
 Image* image_of(cudaLibrary_t library) { return reinterpret_cast<Image*>(library); }
 
@@ -99,16 +102,17 @@ cudaError_t cudaLibraryLoadFromFile(cudaLibrary_t* library, const char* name, cu
   for (unsigned i = 0; options != nullptr && i < option_count; ++i)
     if (options[i] == cudaLibraryBinaryIsPreserved) return done(cudaErrorInvalidValue);
   return in_context([&]() -> cudaError_t {
-    std::ifstream file(name, std::ios::binary | std::ios::ate);
-    if (!file) return cudaErrorFileNotFound;
-    const auto end = static_cast<std::streamoff>(file.tellg());
+    const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(name, "rbe"));
+    if (file == nullptr) return cudaErrorFileNotFound;
+    if (std::fseek(file.get(), 0, SEEK_END) != 0) return cudaErrorOperatingSystem;
+    const long end = std::ftell(file.get());
     if (end <= 0 || static_cast<std::size_t>(end) > kMaxCodeBytes) return cudaErrorInvalidKernelImage;
     const auto bytes = static_cast<std::size_t>(end);
     // One NUL more: PTX files have none at their end.
     std::unique_ptr<std::byte[]> copy(new (std::nothrow) std::byte[bytes + 1]);
     if (copy == nullptr) return cudaErrorMemoryAllocation;
-    file.seekg(0);
-    if (!file.read(reinterpret_cast<char*>(copy.get()), end)) return cudaErrorOperatingSystem;
+    std::rewind(file.get());
+    if (std::fread(copy.get(), 1, bytes, file.get()) != bytes) return cudaErrorOperatingSystem;
     copy[bytes] = std::byte{0};
     return load(library, std::move(copy));
   });
