@@ -1,0 +1,73 @@
+// docs/wire.md shows bytes: here they are built.
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "calls.h"
+#include "support/catch.h"
+#include "wire/handshake.h"
+
+using namespace avec;
+using namespace avec::wire;
+
+namespace {
+
+/// The bytes of each ```hex block; a # starts a remark.
+std::vector<Bytes> blocks_of(const std::string& path) {
+  std::ifstream file(path);
+  REQUIRE(file);
+  std::vector<Bytes> blocks;
+  bool inside = false;
+  for (std::string line; std::getline(file, line);) {
+    if (line == "```hex") {
+      inside = true;
+      blocks.emplace_back();
+    } else if (line == "```") {
+      inside = false;
+    } else if (inside) {
+      std::istringstream words(line.substr(0, line.find('#')));
+      for (std::string word; words >> word;) blocks.back().push_back(static_cast<std::byte>(std::stoi(word, nullptr, 16)));
+    }
+  }
+  return blocks;
+}
+
+template <class... Parts>
+Bytes joined(const Parts&... parts) {
+  Bytes all((sizeof parts + ...));
+  std::size_t at = 0;
+  const auto add = [&](const auto& part) {
+    std::memcpy(all.data() + at, &part, sizeof part);
+    at += sizeof part;
+  };
+  (add(parts), ...);
+  return all;
+}
+
+template <class Body>
+FrameHeader header_of(FrameFlag flags, std::uint64_t sequence, std::uint64_t ack, std::uint64_t payload_bytes) {
+  return {static_cast<std::uint16_t>(CallTraits<Body>::opcode), static_cast<std::uint16_t>(flags), 0, sizeof(Body), 0,
+          sequence, ack, 0, payload_bytes};
+}
+
+}  // namespace
+
+TEST_CASE("the bytes in docs/wire.md are those that go over the wire") {
+  const auto blocks = blocks_of(AVEC_WIRE_DOCUMENT);
+  REQUIRE(blocks.size() == 4);
+  CHECK(blocks[0] == joined(control_preamble()));
+
+  const auto launch = header_of<LaunchKernel>(FrameFlag{}, 9, 4, 8);
+  CHECK(blocks[1] == joined(launch, LaunchKernel(5, 2, 0, 1, 1, 1, 64, 1, 1, 3, 0, 0), std::uint64_t{0x600000200000}));
+  CHECK(check_header(launch, Sender::kClient));
+
+  const auto wait = header_of<StreamSynchronize>(FrameFlag::WantsReply, 10, 4, 0);
+  CHECK(blocks[2] == joined(wait, StreamSynchronize(3)));
+  CHECK(check_header(wait, Sender::kClient));
+
+  const FrameHeader reply(0x32, static_cast<std::uint16_t>(FrameFlag::Reply), 700, 0, 0, 5, 10, 10, 0);
+  CHECK(blocks[3] == joined(reply));
+  CHECK(check_header(reply, Sender::kExecutor));
+}
