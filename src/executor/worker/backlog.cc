@@ -1,0 +1,140 @@
+// Held frames: what waits for room in a stream's window or for frames before it, and in which
+// order it is issued.
+#include <algorithm>
+
+#include "executor/worker/session.h"
+
+namespace avec::worker {
+
+HeldPoint Session::held_end(Stream& stream) {
+  return stream.held.empty() ? HeldPoint{} : HeldPoint{&stream, stream.held.back().sequence};
+}
+
+bool Session::room_in(const Stream& stream) const {
+  return stream.issued - stream.completed < limits::kLaunchWindow;
+}
+
+bool Session::must_hold(Stream& stream, std::vector<HeldPoint>& after) {
+  if (lanes_.empty()) return !room_in(stream) || !after.empty();
+  if (auto point = held_end(barriers_); point.stream != nullptr) after.push_back(point);
+  if (stream.context != nullptr && stream.synchronizing) {
+    // The legacy default stream comes after, and before, all others that synchronise with it.
+    if (&stream != stream.context->legacy) {
+      if (auto point = held_end(*stream.context->legacy); point.stream != nullptr) after.push_back(point);
+    } else {
+      for (Stream* other : stream.context->streams) {
+        if (other == &stream || !other->synchronizing) continue;
+        if (auto point = held_end(*other); point.stream != nullptr) after.push_back(point);
+      }
+    }
+  }
+  return !stream.held.empty() || !after.empty() || !room_in(stream);
+}
+
+bool Session::hold(Stream& stream, const std::vector<HeldPoint>& points) {
+  if (replaying_ != nullptr) return false;
+  std::vector<HeldPoint> after;
+  for (const HeldPoint& point : points)
+    if (point.stream != nullptr) after.push_back(point);
+  if (!must_hold(stream, after)) return false;
+  Held held = copy_of_frame();
+  held.after = std::move(after);
+  keep(stream, std::move(held));
+  return true;
+}
+
+bool Session::hold_behind(const std::vector<Stream*>& streams, bool barrier) {
+  if (replaying_ != nullptr || lanes_.empty()) return false;
+  std::vector<HeldPoint> after;
+  for (Stream* stream : streams)
+    if (auto point = held_end(*stream); point.stream != nullptr) after.push_back(point);
+  if (auto point = held_end(barriers_); point.stream != nullptr) after.push_back(point);
+  if (after.empty()) return false;
+  Held held = copy_of_frame();
+  held.after = std::move(after);
+  if (barrier) {
+    keep(barriers_, std::move(held));
+  } else {
+    held.sequence = ++held_sequence_;
+    held_bytes_ += held.cost();
+    floating_.push_back(std::move(held));
+  }
+  return true;
+}
+
+Held Session::copy_of_frame() {
+  Held held;
+  held.header = frame_->header;
+  held.body.assign(frame_->body.begin(), frame_->body.end());
+  held.payload.assign(frame_->payload.begin(), frame_->payload.end());
+  return held;
+}
+
+void Session::keep(Stream& lane, Held held) {
+  held.sequence = ++held_sequence_;
+  held_bytes_ += held.cost();
+  if (lane.held.empty()) lanes_.push_back(&lane);
+  lane.held.push_back(std::move(held));
+}
+
+bool Session::ready(const Held& held) const {
+  return std::ranges::all_of(held.after, [](const HeldPoint& point) {
+    return point.stream->held.empty() || point.stream->held.front().sequence > point.sequence;
+  });
+}
+
+bool Session::replay(Held& held) {
+  InFrame frame{held.header, held.body, held.payload, false};
+  frame_ = &frame;
+  replaying_ = &held;
+  incomplete_ = false;
+  auto handled = wire::dispatch(frame.header, frame.body, *this);
+  frame_ = nullptr;
+  replaying_ = nullptr;
+  if (!handled) close_with(std::string("protocol error: ") + handled.error().what);
+  return !std::exchange(incomplete_, false);
+}
+
+bool Session::pump_lane(Stream& lane) {
+  bool progress = false;
+  while (!lane.held.empty() && !closing_) {
+    Held& front = lane.held.front();
+    if (!room_in(lane) || !ready(front)) break;
+    const std::uint64_t cost = front.cost();
+    const std::uint64_t issued_before = lane.issued;
+    const bool done = replay(front);
+    progress |= done || lane.issued != issued_before;
+    if (!done) break;
+    held_bytes_ -= cost;
+    lane.held.pop_front();
+  }
+  return progress;
+}
+
+bool Session::pump_held() {
+  bool any = false;
+  for (bool progress = true; progress && !closing_;) {
+    progress = false;
+    for (std::size_t i = 0; i < lanes_.size(); ++i) progress |= pump_lane(*lanes_[i]);
+    std::erase_if(lanes_, [](const Stream* lane) { return lane->held.empty(); });
+    for (auto it = floating_.begin(); it != floating_.end() && !closing_;) {
+      if (!ready(*it)) {
+        ++it;
+        continue;
+      }
+      held_bytes_ -= it->cost();
+      replay(*it);
+      it = floating_.erase(it);
+      progress = true;
+    }
+    any |= progress;
+  }
+  // Streams that were idle but for held frames.
+  for (std::ptrdiff_t i = 0; i < std::ssize(dying_streams_); ++i) {
+    if (dying_streams_[i]->idle()) stream_turned_idle(*dying_streams_[i--]);
+  }
+  if (lanes_.empty() && floating_.empty()) freed_streams_.clear();
+  return any;
+}
+
+}  // namespace avec::worker

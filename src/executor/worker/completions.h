@@ -1,0 +1,58 @@
+// Knowing what the device has finished: events recorded in streams and polled by the loop.
+// An event covers everything issued to its stream before, so one mark serves a whole batch.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "executor/worker/objects.h"
+
+namespace avec::worker {
+
+class Completions {
+ public:
+  explicit Completions(const DriverTable& driver) : driver_(driver) {}
+
+  /// Must make a context current before the driver is called for it.
+  std::function<void(Context&)> make_current;
+
+  /// Counts a piece of work that was issued to the stream.
+  void issued(Stream& stream) {
+    ++stream.issued;
+    list(stream);
+  }
+  /// Runs `action` with the work's result once all work issued to the stream so far is done.
+  void then(Stream& stream, std::function<void(CUresult)> action);
+  /// The same for several streams; the first error is given. Runs at once when all are idle.
+  void then_all(const std::vector<Stream*>& streams, std::function<void(CUresult)> action);
+
+  /// Records marks where something waits for them; before the loop sleeps, wherever work is
+  /// not covered, so that a later look finds the stream idle. Actions given to then() must not
+  /// free streams: they run while streams are walked.
+  void place_marks(bool before_sleeping);
+  /// Looks at the marks. True when anything finished.
+  bool poll();
+  /// Work is under way on some stream.
+  bool busy() const { return !busy_.empty(); }
+  /// Records an event that covers what was issued so far; null: nothing is unfinished.
+  CUevent record(Stream& stream, CUresult& status);
+  CUevent take_event(Context& context, CUresult& status);
+  void give_event(Context& context, CUevent event) { context.spare_events.push_back(event); }
+  /// Called when what kernels of the context printed has come out, before actions run.
+  std::function<void()> printed;
+  /// Called with streams that turned idle.
+  std::function<void(Stream&)> turned_idle;
+  /// Forgets the stream (it is about to be freed).
+  void forget(Stream& stream);
+
+ private:
+  void list(Stream& stream);
+  void mark(Stream& stream);
+  void fail(Stream& stream, CUresult status);
+  void run_completions(Stream& stream, CUresult status);
+
+  const DriverTable& driver_;
+  std::vector<Stream*> busy_;
+};
+
+}  // namespace avec::worker

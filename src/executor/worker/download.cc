@@ -1,0 +1,120 @@
+#include "executor/worker/download.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+
+namespace avec::worker {
+namespace {
+
+// Chunks of one copy in flight: enough to keep copy engine and link busy at once.
+constexpr std::uint32_t kInFlight = 6;
+// Chunks that a copy leaves free for the one whose reply is on the wire: without them two
+// copies could each wait for the chunks of the other.
+constexpr std::size_t kKeepForSender = 2;
+
+}  // namespace
+
+bool Downloads::issue(const std::shared_ptr<Download>& download) {
+  bool progress = false;
+  Download& copy = *download;
+  while (!copy.all_issued() && copy.chunks < kInFlight) {
+    Chunk* chunk = arena_.acquire(copy.claimed ? 0 : kKeepForSender);
+    if (chunk == nullptr) break;
+    const CopyPiece piece = piece_at(copy.extent, copy.issued_bytes, arena_.chunk_bytes());
+    progress = true;
+    completions_.make_current(*copy.stream->context);
+    const CUresult status = copy_from_device(driver_, piece, chunk->data, copy.stream->handle);
+    if (status != CUDA_SUCCESS) {
+      arena_.release(chunk);
+      copy.status = status;
+      if (copy.chunks == 0 && copy.ready.empty()) fail(download);
+      break;
+    }
+    copy.issued_bytes += piece.bytes;
+    ++copy.chunks;
+    completions_.issued(*copy.stream);
+    completions_.then(*copy.stream, [this, download, chunk, bytes = piece.bytes](CUresult done) {
+      Download& d = *download;
+      if (done != CUDA_SUCCESS && d.status == CUDA_SUCCESS) d.status = done;
+      if (d.given_bytes == d.extent.bytes()) {  // answered with its error meanwhile
+        --d.chunks;
+        arena_.release(chunk);
+        return;
+      }
+      if (std::ranges::find(ready_, download) == ready_.end()) ready_.push_back(download);
+      d.ready.push_back({chunk, bytes});
+    });
+  }
+  return progress;
+}
+
+bool Downloads::pump() {
+  bool progress = false;
+  while (!ready_.empty()) {
+    const std::shared_ptr<Download> first = ready_.front();
+    if (first->status != CUDA_SUCCESS) {
+      fail(first);
+    } else {
+      if (first->ready.empty()) return progress;
+      give(first);
+    }
+    progress = true;
+    if (!ready_.empty() && ready_.front() == first) return progress;  // more of it is to come
+  }
+  return progress;
+}
+
+void Downloads::give(const std::shared_ptr<Download>& download) {
+  Download& copy = *download;
+  if (!copy.claimed) {
+    copy.claimed = true;
+    link_.begin_reply(copy.call, copy.extent.bytes());
+  }
+  while (!copy.ready.empty()) {
+    const Download::Ready piece = copy.ready.front();
+    copy.ready.pop_front();
+    copy.given_bytes += piece.bytes;
+    link_.part({piece.chunk->data, piece.bytes}, [this, download, chunk = piece.chunk] {
+      --download->chunks;
+      arena_.release(chunk);
+    });
+  }
+  if (copy.given_bytes == copy.extent.bytes()) ready_.pop_front();
+}
+
+/// Before its reply began the call just fails. A context that breaks in the middle leaves a
+/// promised payload: zeros follow, and the error, before anything that could look at them.
+void Downloads::fail(const std::shared_ptr<Download>& download) {
+  Download& copy = *download;
+  for (const Download::Ready& piece : copy.ready) {
+    --copy.chunks;
+    arena_.release(piece.chunk);
+  }
+  copy.ready.clear();
+  if (!copy.claimed) {
+    copy.claimed = true;  // answered: pieces still under way only give their chunks back
+    link_.reply(copy.call, copy.status);
+  } else if (copy.given_bytes < copy.extent.bytes()) {
+    static const std::vector<std::byte> zeros(limits::kInlinePayloadBytes);
+    const wire::DeferredError body(copy.call.sequence(), copy.call.opcode());
+    link_.push(wire::Opcode::DeferredError, copy.status, {reinterpret_cast<const std::byte*>(&body), sizeof body});
+    while (copy.given_bytes < copy.extent.bytes()) {
+      const auto bytes = std::min<std::uint64_t>(zeros.size(), copy.extent.bytes() - copy.given_bytes);
+      copy.given_bytes += bytes;
+      link_.part({zeros.data(), bytes}, [] {});
+    }
+  }
+  std::erase(ready_, download);
+  copy.given_bytes = copy.extent.bytes();
+}
+
+void Downloads::abandon() {
+  for (const auto& download : ready_) {
+    for (const Download::Ready& piece : download->ready) arena_.release(piece.chunk);
+    download->ready.clear();
+  }
+  ready_.clear();
+}
+
+}  // namespace avec::worker

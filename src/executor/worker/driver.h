@@ -1,0 +1,101 @@
+// The driver API as a table of functions, loaded from a shared library: the real
+// libcuda.so.1, the CPU device, or a test's own functions.
+#pragma once
+
+#include <cuda.h>
+
+#include <expected>
+#include <string>
+
+#include "simple_functions.h"  // generated
+
+// Every driver function that the worker calls. cuda.h maps a plain name to the versioned
+// symbol by a macro, so members carry the versioned name, and so does every use of them.
+#define AVEC_DRIVER_FUNCTIONS(X)                                                            \
+  X(cuInit)                                                                                 \
+  X(cuDriverGetVersion)                                                                     \
+  X(cuDeviceGetCount)                                                                       \
+  X(cuDeviceGet)                                                                            \
+  X(cuDeviceGetName)                                                                        \
+  X(cuDeviceGetUuid)                                                                        \
+  X(cuDeviceTotalMem)                                                                       \
+  X(cuDeviceGetAttribute)                                                                   \
+  X(cuDeviceGetPCIBusId)                                                                    \
+  X(cuDeviceCanAccessPeer)                                                                  \
+  X(cuDevicePrimaryCtxRetain)                                                               \
+  X(cuDevicePrimaryCtxRelease)                                                              \
+  X(cuDevicePrimaryCtxSetFlags)                                                             \
+  X(cuCtxCreate)                                                                            \
+  X(cuCtxDestroy)                                                                           \
+  X(cuCtxSetCurrent)                                                                        \
+  X(cuCtxGetStreamPriorityRange)                                                            \
+  X(cuCtxGetLimit)                                                                          \
+  X(cuCtxSetLimit)                                                                          \
+  X(cuCtxSetCacheConfig)                                                                    \
+  X(cuMemGetInfo)                                                                           \
+  X(cuMemAddressReserve)                                                                    \
+  X(cuMemAddressFree)                                                                       \
+  X(cuMemCreate)                                                                            \
+  X(cuMemRelease)                                                                           \
+  X(cuMemMap)                                                                               \
+  X(cuMemUnmap)                                                                             \
+  X(cuMemSetAccess)                                                                         \
+  X(cuMemGetAllocationGranularity)                                                          \
+  X(cuMemHostAlloc)                                                                         \
+  X(cuMemFreeHost)                                                                          \
+  X(cuMemcpyHtoDAsync)                                                                      \
+  X(cuMemcpyDtoHAsync)                                                                      \
+  X(cuMemcpyDtoDAsync)                                                                      \
+  X(cuMemcpy2DAsync)                                                                        \
+  X(cuMemsetD8Async)                                                                        \
+  X(cuMemsetD16Async)                                                                       \
+  X(cuMemsetD32Async)                                                                       \
+  X(cuMemsetD2D8Async)                                                                      \
+  X(cuMemsetD2D16Async)                                                                     \
+  X(cuMemsetD2D32Async)                                                                     \
+  X(cuStreamCreateWithPriority)                                                             \
+  X(cuStreamDestroy)                                                                        \
+  X(cuStreamQuery)                                                                          \
+  X(cuStreamWaitEvent)                                                                      \
+  X(cuEventCreate)                                                                          \
+  X(cuEventDestroy)                                                                         \
+  X(cuEventRecord)                                                                          \
+  X(cuEventQuery)                                                                           \
+  X(cuEventSynchronize)                                                                     \
+  X(cuEventElapsedTime)                                                                     \
+  X(cuModuleLoadDataEx)                                                                     \
+  X(cuModuleUnload)                                                                         \
+  X(cuModuleGetFunctionCount)                                                               \
+  X(cuModuleEnumerateFunctions)                                                             \
+  X(cuModuleGetGlobal)                                                                      \
+  X(cuFuncGetName)                                                                          \
+  X(cuFuncGetParamInfo)                                                                     \
+  X(cuFuncGetAttribute)                                                                     \
+  X(cuFuncSetAttribute)                                                                     \
+  X(cuFuncSetCacheConfig)                                                                   \
+  X(cuLaunchKernel)                                                                         \
+  X(cuLaunchCooperativeKernel)                                                              \
+  X(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)                                   \
+  AVEC_SIMPLE_DRIVER_FUNCTIONS(X)
+
+namespace avec::worker {
+
+/// The functions of one driver. Copied freely; the library stays loaded as long as the process.
+struct DriverTable {
+#define AVEC_MEMBER(name) decltype(&::name) name = nullptr;
+  AVEC_DRIVER_FUNCTIONS(AVEC_MEMBER)
+#undef AVEC_MEMBER
+
+  using OutputFunction = void (*)(void* user, const char* text, unsigned long bytes);
+  /// Where the CPU device hands what kernels print. Null with a real driver: it writes to
+  /// the process's stdout.
+  void (*set_output)(OutputFunction function, void* user) = nullptr;
+};
+
+/// Loads a driver library with RTLD_LOCAL. The error is a sentence that names what is missing.
+std::expected<DriverTable, std::string> load_driver(const std::string& path);
+
+/// "CUDA_ERROR_INVALID_VALUE"-like text for logs; the number where the name is not known.
+std::string cuda_status_text(int status);
+
+}  // namespace avec::worker

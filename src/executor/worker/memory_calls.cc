@@ -1,0 +1,159 @@
+// Mapping and unmapping physical memory, fences, and the common address ranges.
+#include <algorithm>
+
+#include "executor/worker/session.h"
+
+namespace avec::worker {
+namespace {
+
+bool overlap(std::uint64_t a, std::uint64_t a_bytes, std::uint64_t b, std::uint64_t b_bytes) {
+  return a < b + b_bytes && b < a + a_bytes;
+}
+
+}  // namespace
+
+bool Session::unmap_pending(std::uint64_t address, std::uint64_t bytes) const {
+  return std::ranges::any_of(unmaps_,
+                             [&](const PendingUnmap& u) { return overlap(address, bytes, u.address, u.bytes); });
+}
+
+Result<> Session::operator()(const Header& header, const wire::MemMap& call) {
+  const std::uint64_t base = device_range_.base(), size = device_range_.bytes();
+  if (call.bytes() == 0 || call.bytes() % granularity_ != 0 || call.address() % granularity_ != 0)
+    return protocol_error("a mapping that is not a multiple of the granularity");
+  if (call.address() < base || call.address() - base > size || call.bytes() > size - (call.address() - base))
+    return protocol_error("a mapping outside of the device range");
+  if (call.device() < 0 || call.device() >= device_count_) return finish(header, CUDA_ERROR_INVALID_DEVICE);
+  // Addresses whose memory is still being taken away come back first.
+  if (unmap_pending(call.address(), call.bytes())) {
+    waiting_maps_.emplace_back(header, call);
+    return {};
+  }
+  const bool busy = std::ranges::any_of(
+      mapping_now_, [&](const auto& m) { return overlap(call.address(), call.bytes(), m.first, m.second); });
+  if (busy || memory_.overlaps(call.address(), call.bytes())) return protocol_error("a mapping over another one");
+  map_on_helper(header, call);
+  return {};
+}
+
+void Session::map_on_helper(Header call, wire::MemMap body) {
+  mapping_now_.emplace_back(body.address(), body.bytes());
+  std::vector<CUmemAccessDesc> access;
+  for (int device = 0; device < device_count_; ++device) {
+    if (device != body.device() &&
+        !peers_[static_cast<std::size_t>(device)][static_cast<std::size_t>(body.device())])
+      continue;
+    CUmemAccessDesc desc{};
+    desc.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+    desc.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    access.push_back(desc);
+  }
+  helpers_.run([this, call, body, access = std::move(access)]() -> std::function<void()> {
+    CUmemAllocationProp property{};
+    property.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    property.location = {CU_MEM_LOCATION_TYPE_DEVICE, {body.device()}};
+    CUmemGenericAllocationHandle handle = 0;
+    CUresult status = driver_.cuMemCreate(&handle, body.bytes(), &property, 0);
+    if (status == CUDA_SUCCESS) {
+      status = driver_.cuMemMap(body.address(), body.bytes(), 0, handle, 0);
+      if (status == CUDA_SUCCESS) {
+        status = driver_.cuMemSetAccess(body.address(), body.bytes(), access.data(), access.size());
+        if (status != CUDA_SUCCESS) driver_.cuMemUnmap(body.address(), body.bytes());
+      }
+      if (status != CUDA_SUCCESS) driver_.cuMemRelease(handle);
+    }
+    return [this, call, body, handle, status] {
+      std::erase(mapping_now_, std::pair(body.address(), body.bytes()));
+      if (status == CUDA_SUCCESS) memory_.add(body.address(), {body.bytes(), handle, body.device(), 0});
+      finish(call, status);
+    };
+  });
+}
+
+Result<> Session::operator()(const Header& header, const wire::MemUnmap& call) {
+  if (replaying_ == nullptr) {
+    if (!memory_.whole(call.address(), call.bytes()) || unmap_pending(call.address(), call.bytes()))
+      return protocol_error("an unmapping of what is not mapped");
+    unmaps_.push_back({call.address(), call.bytes(), header.sequence()});
+    if (hold_behind(all_streams(), false)) return {};
+  }
+  unmap_when_done(header, call);
+  return {};
+}
+
+void Session::unmap_when_done(Header call, wire::MemUnmap body) {
+  std::vector<Stream*> busy;
+  for (Stream* stream : all_streams())
+    if (stream->issued != stream->completed) busy.push_back(stream);
+  completions_.then_all(busy, [this, call, body](CUresult) {
+    later_.push_back([this, call, body] { unmap_on_helper(call, body); });
+  });
+}
+
+void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
+  std::vector<std::pair<std::uint64_t, Mapping>> taken;
+  while (auto mapping = memory_.take(body.address(), body.bytes())) taken.push_back(*mapping);
+  helpers_.run([this, call, body, taken = std::move(taken)]() -> std::function<void()> {
+    CUresult status = CUDA_SUCCESS;
+    for (const auto& [address, mapping] : taken) {
+      const CUresult unmapped = driver_.cuMemUnmap(address, mapping.bytes);
+      const CUresult released = driver_.cuMemRelease(mapping.handle);
+      if (status == CUDA_SUCCESS) status = unmapped != CUDA_SUCCESS ? unmapped : released;
+    }
+    return [this, call, status] {
+      std::erase_if(unmaps_, [&](const PendingUnmap& u) { return u.sequence == call.sequence(); });
+      finish(call, status);
+      map_waiting();
+    };
+  });
+}
+
+void Session::map_waiting() {
+  for (auto& [call, body] : std::exchange(waiting_maps_, {})) {
+    if (auto mapped = (*this)(call, body); !mapped) close_with(std::string("protocol error: ") + mapped.error().what);
+  }
+}
+
+Result<> Session::operator()(const Header& header, const wire::MemFence&) {
+  if (hold_behind(all_streams(), true)) return {};
+  completions_.poll();
+  std::vector<Stream*> busy;
+  for (Stream* stream : all_streams())
+    if (stream->issued != stream->completed) busy.push_back(stream);
+  if (!busy.empty()) fence(std::move(busy));
+  return finish(header, CUDA_SUCCESS);
+}
+
+/// Joins the busy streams in the first of them; every other stream waits for that point before
+/// its next work (before_issue). Nobody on the host waits.
+void Session::fence(std::vector<Stream*> busy) {
+  Stream& hub = *busy.front();
+  CUresult status;
+  for (Stream* stream : busy) {
+    if (stream == &hub) continue;
+    CUevent event = completions_.record(*stream, status);
+    if (event == nullptr) continue;  // broken context: its work ends with its error
+    driver_.cuStreamWaitEvent(hub.handle, event, 0);
+    completions_.give_event(*stream->context, event);
+  }
+  completions_.issued(hub);
+  CUevent event = completions_.record(hub, status);
+  if (event == nullptr) return;
+  if (fence_event_ != nullptr) completions_.give_event(*fence_context_, fence_event_);
+  fence_event_ = event;
+  fence_context_ = hub.context;
+  hub.fence_seen = ++fences_;
+}
+
+Result<> Session::operator()(const Header& header, const wire::MemGetInfo& call) {
+  CUresult status;
+  Context* context = find_context(call.context(), status);
+  if (context == nullptr) return finish(header, status);
+  make_current(*context);
+  std::size_t free = 0, total = 0;
+  status = driver_.cuMemGetInfo(&free, &total);
+  if (status != CUDA_SUCCESS) return finish(header, status);
+  return answer(header, wire::MemGetInfoReply(free, total));
+}
+
+}  // namespace avec::worker

@@ -1,0 +1,23 @@
+// The beginning of a data connection, on the executor's side.
+#pragma once
+
+#include <cstdint>
+
+#include "avec/transport.h"
+#include "wire/handshake.h"
+
+namespace avec::worker {
+
+/// Receives exactly `bytes` until the deadline; false: the peer left or was too slow.
+bool receive_all(Connection& connection, MutableBytes bytes, Deadline deadline);
+bool send_all(Connection& connection, ConstBytes bytes, Deadline deadline);
+
+/// Reads preamble and proof and checks them against the session's ticket and key. Returns the
+/// preamble's resume_from. A refusal has been sent (DataAccept) when this returns one.
+wire::Answer<std::uint64_t> check_opening(Connection& connection, const wire::TicketId& ticket,
+                                          const wire::Digest& key, Deadline deadline);
+/// The same when the preamble has been read already.
+wire::Answer<std::uint64_t> check_proof(Connection& connection, ConstBytes preamble, const wire::TicketId& ticket,
+                                        const wire::Digest& key, Deadline deadline);
+
+}  // namespace avec::worker

@@ -1,0 +1,332 @@
+// One session on the executor: receives and verifies frames, issues them to the driver, knows
+// what has finished, and answers. One thread runs it; nothing in its loop waits for the device.
+//
+// Who waits for whom:
+//   the window   a stream has at most limits::kLaunchWindow calls that are not known to have
+//                finished; further frames for it are held (Held) and issued in order later
+//   held frames  a frame is held behind the held frames that it must follow (its stream's, the
+//                default stream's, an event's record); calls on other streams go on
+//   chunks       payload waits for a free chunk; when none comes back for kStall, the payload
+//                is taken to ordinary memory and its frame is held, so that the frames behind
+//                it get through
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <filesystem>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/handle.h"
+#include "calls.h"
+#include "executor/worker/arena.h"
+#include "executor/worker/completions.h"
+#include "executor/worker/download.h"
+#include "executor/worker/helpers.h"
+#include "executor/worker/link.h"
+#include "executor/worker/memory.h"
+#include "executor/worker/module_cache.h"
+#include "executor/worker/objects.h"
+#include "simple_handlers.h"
+
+namespace avec::worker {
+
+struct SessionOptions {
+  /// The driver: a loaded table (tests), or the library to load at Hello.
+  std::optional<DriverTable> driver;
+  std::string driver_path;
+  std::string device_kind = "cuda";  ///< "cuda" or "cpu", told to the client
+  WaitMode wait_mode = WaitMode::kAdaptive;
+  std::chrono::microseconds spin{50};
+  std::filesystem::path cache_dir;   ///< module images; empty: memory only
+  std::string release;               ///< of this program, for messages
+  std::string name;                  ///< for log lines: "session 12"
+  /// How long a resumable session waits for its client to come back.
+  std::chrono::milliseconds resume_window{10'000};
+  /// A new session's first data connection must come within this.
+  std::chrono::milliseconds first_connection{5'000};
+  /// The process's stdout is this session's alone: what kernels print there goes to the client.
+  bool capture_stdout = false;
+  std::size_t arena_bytes = limits::kArenaBytes;
+};
+
+/// How a session went, for the operator's log.
+struct SessionReport {
+  std::string reason;  ///< "closed by the client", "protocol error: ..."
+  std::uint64_t bytes_in = 0, bytes_out = 0, calls = 0;
+  bool unfinished_work = false;  ///< the device was still at it: only the process's end frees all
+};
+
+class Session {
+ public:
+  explicit Session(SessionOptions options);
+  ~Session();
+
+  /// Runs until the session ends. Frees what the session held, unless work is unfinished and
+  /// `leave_unfinished` says that the process ends now anyway.
+  SessionReport run(bool leave_unfinished);
+  /// A data connection whose opening was checked; `peer_has` from its preamble. Any thread.
+  void attach(std::unique_ptr<Connection> connection, std::uint64_t peer_has);
+  /// Ends the session soon, with this reason for the client. Any thread.
+  void stop(std::string reason);
+
+  // Handlers of wire::dispatch, one for each call. An error is the client's violation of the
+  // protocol and ends the session; CUDA's errors are answered or deferred.
+  using Header = wire::FrameHeader;
+  Result<> operator()(const Header&, const wire::Hello&);
+  Result<> operator()(const Header&, const wire::Ack&);
+  Result<> operator()(const Header&, const wire::Ping&);
+  Result<> operator()(const Header&, const wire::Goodbye&);
+  Result<> operator()(const Header&, const wire::ContextCreate&);
+  Result<> operator()(const Header&, const wire::ContextDestroy&);
+  Result<> operator()(const Header&, const wire::ContextSynchronize&);
+  Result<> operator()(const Header&, const wire::ContextSetLimit&);
+  Result<> operator()(const Header&, const wire::ContextGetLimit&);
+  Result<> operator()(const Header&, const wire::ContextSetCacheConfig&);
+  Result<> operator()(const Header&, const wire::MemMap&);
+  Result<> operator()(const Header&, const wire::MemUnmap&);
+  Result<> operator()(const Header&, const wire::MemFence&);
+  Result<> operator()(const Header&, const wire::MemGetInfo&);
+  Result<> operator()(const Header&, const wire::CopyToDevice&);
+  Result<> operator()(const Header&, const wire::CopyFromDevice&);
+  Result<> operator()(const Header&, const wire::CopyOnDevice&);
+  Result<> operator()(const Header&, const wire::MemSet&);
+  Result<> operator()(const Header&, const wire::StreamCreate&);
+  Result<> operator()(const Header&, const wire::StreamDestroy&);
+  Result<> operator()(const Header&, const wire::StreamSynchronize&);
+  Result<> operator()(const Header&, const wire::StreamQuery&);
+  Result<> operator()(const Header&, const wire::StreamWaitEvent&);
+  Result<> operator()(const Header&, const wire::EventCreate&);
+  Result<> operator()(const Header&, const wire::EventDestroy&);
+  Result<> operator()(const Header&, const wire::EventRecord&);
+  Result<> operator()(const Header&, const wire::EventSynchronize&);
+  Result<> operator()(const Header&, const wire::EventQuery&);
+  Result<> operator()(const Header&, const wire::EventElapsedTime&);
+  Result<> operator()(const Header&, const wire::ModuleLoad&);
+  Result<> operator()(const Header&, const wire::ModuleImage&);
+  Result<> operator()(const Header&, const wire::ModuleUnload&);
+  Result<> operator()(const Header&, const wire::ModuleGetGlobal&);
+  Result<> operator()(const Header&, const wire::FunctionSetAttribute&);
+  Result<> operator()(const Header&, const wire::FunctionSetCacheConfig&);
+  Result<> operator()(const Header&, const wire::OccupancyBlocks&);
+  Result<> operator()(const Header&, const wire::LaunchKernel&);
+  /// Calls whose handlers are generated (simple_handlers.h).
+  template <class Body>
+    requires(SimpleCall<Body>::exists)
+  Result<> operator()(const Header& header, const Body& body) {
+    using Reply = typename wire::CallTraits<Body>::Reply;
+    Resolver resolver{*this};
+    if constexpr (std::is_void_v<Reply>) {
+      return finish(header, SimpleCall<Body>::run(driver_, resolver, body));
+    } else {
+      Reply reply;
+      const CUresult status = SimpleCall<Body>::run(driver_, resolver, body, reply);
+      return status == CUDA_SUCCESS ? answer(header, reply) : finish(header, status);
+    }
+  }
+
+ private:
+  /// The driver's handles of names, for generated handlers.
+  struct Resolver {
+    Session& session;
+    CUresult context(std::uint64_t name, CUcontext& handle) {
+      CUresult status = CUDA_SUCCESS;
+      Context* found = session.find_context(name, status);
+      if (found == nullptr) return status;
+      session.make_current(*found);
+      handle = found->handle;
+      return CUDA_SUCCESS;
+    }
+    CUresult device(std::int32_t ordinal, CUdevice& handle) {
+      if (ordinal < 0 || ordinal >= session.device_count_) return CUDA_ERROR_INVALID_DEVICE;
+      handle = ordinal;
+      return CUDA_SUCCESS;
+    }
+  };
+
+  class UploadSink;
+  class ImageSink;
+  class DiscardSink;
+  friend class UploadSink;
+  friend class ImageSink;
+
+  // ---- loop (session.cc)
+  bool round();
+  bool take_connection();
+  bool handle_frames();
+  Result<> handle(InFrame& frame);
+  void sleep_or_spin(bool progress);
+  void link_was_lost();
+  void close_with(const std::string& reason);
+  void end(std::string reason);
+  void wake();
+  void drain_output();
+  void capture_output();
+  bool everything_done() const;
+  bool paused() const;
+
+  // ---- answers
+  /// The call is done: an answer where one is awaited, a DeferredError where a posted one failed.
+  Result<> finish(const Header& call, int status);
+  template <class Reply>
+  Result<> answer(const Header& call, const Reply& reply) {
+    link_.reply(call, CUDA_SUCCESS, {reinterpret_cast<const std::byte*>(&reply), sizeof reply});
+    return {};
+  }
+  Result<> answer_when_done(const Header& call, Stream& stream);
+  /// Takes and drops the payload that follows the current frame, if one does.
+  void discard_payload();
+
+  // ---- objects (names.cc)
+  /// The object, or null with the error that the call gets.
+  Context* find_context(std::uint64_t name, CUresult& status);
+  Stream* find_stream(std::uint64_t name, CUresult& status);
+  Event* find_event(std::uint64_t name, CUresult& status);
+  Module* find_module(std::uint64_t name, CUresult& status);
+  Function* find_function(std::uint64_t module, std::uint32_t index, Module*& owner, CUresult& status);
+  void make_current(Context& context);
+  Stream* add_stream(std::uint64_t name, Context& context);
+  /// Puts a stream that lost its name aside until it is idle.
+  void retire_stream(std::uint64_t name);
+  /// What is done to a stream before work is issued to it: its context, pending fences.
+  void before_issue(Stream& stream);
+  void stream_turned_idle(Stream& stream);
+  void destroy_context(Context* context);
+  void free_events_of(Context& context);
+  void free_modules_of(Context& context);
+  void destroy_event(std::unique_ptr<Event> event);
+  bool poll_event_waits();
+  /// The device's primary context, retained for the session's own needs.
+  CUcontext primary(int device);
+  void fence(std::vector<Stream*> busy);
+  std::vector<Stream*> all_streams();
+
+  // ---- held frames (backlog.cc)
+  /// True when the current frame must wait: it has been copied and will be dispatched again.
+  bool hold(Stream& stream, const std::vector<HeldPoint>& after = {});
+  bool must_hold(Stream& stream, std::vector<HeldPoint>& after);
+  /// Holds a frame of no stream behind everything held on `streams`. As hold().
+  bool hold_behind(const std::vector<Stream*>& streams, bool barrier);
+  Held copy_of_frame();
+  void keep(Stream& lane, Held held);
+  bool ready(const Held& held) const;
+  bool room_in(const Stream& stream) const;
+  bool pump_held();
+  bool pump_lane(Stream& lane);
+  bool replay(Held& held);
+  /// Where the stream's held frames end now; null stream when none is held.
+  static HeldPoint held_end(Stream& stream);
+
+  // ---- copies (copies.cc)
+  CUresult check_extent(const Extent& extent) const;
+  bool issue_upload(Held& held, Stream& stream, const Extent& extent);
+  CUresult upload_piece(Stream& stream, const CopyPiece& piece, Chunk* chunk, const std::byte* data);
+  Result<> upload_whole(const Header& call, Stream& stream, const Extent& extent, ConstBytes payload);
+
+  // ---- memory (memory_calls.cc)
+  void map_on_helper(Header call, wire::MemMap body);
+  void unmap_when_done(Header call, wire::MemUnmap body);
+  void unmap_on_helper(Header call, wire::MemUnmap body);
+  bool unmap_pending(std::uint64_t address, std::uint64_t bytes) const;
+  void map_waiting();
+
+  // ---- modules (modules.cc)
+  void load_on_helper(Header call, Module& module, const wire::ModuleLoad& body);
+
+  // ---- beginning and end (hello.cc)
+  CUresult open_devices();
+  void reserve_ranges(const wire::Hello& hello);
+  void teardown();
+
+  const SessionOptions options_;
+  DriverTable driver_;
+  bool open_ = false;  ///< Hello has been answered
+  Link link_;
+  Completions completions_{driver_};
+  Arena arena_;
+  Downloads downloads_;
+  Helpers helpers_;
+  ModuleCache cache_;
+
+  Names<Context> contexts_;
+  Names<Stream> streams_;
+  Names<Event> events_;
+  Names<Module> modules_;
+  std::vector<std::unique_ptr<Context>> dying_contexts_;
+  std::vector<std::unique_ptr<Stream>> dying_streams_;
+  std::vector<std::unique_ptr<Stream>> freed_streams_;  ///< until no held frame can refer to them
+  struct EventWait {
+    Header call;
+    CUevent event;
+    Context* context;
+  };
+  std::vector<EventWait> event_waits_;
+  std::vector<std::unique_ptr<Event>> dying_events_;  ///< destroyed while somebody waits
+  Context* current_ = nullptr;
+  int arena_device_ = 0;
+  int device_count_ = 0;
+  std::vector<std::vector<bool>> peers_;   ///< [device][device]: can access
+  std::vector<CUcontext> primary_;         ///< retained for helpers and the arena, by device
+  std::uint64_t granularity_ = 0;
+  wire::AddressRange device_range_, host_range_;
+
+  AddressMap memory_;
+  struct PendingUnmap {
+    std::uint64_t address, bytes, sequence;
+  };
+  std::vector<PendingUnmap> unmaps_;
+  std::vector<std::pair<Header, wire::MemMap>> waiting_maps_;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> mapping_now_;
+
+  // Fences: streams wait for fence_event_ before their next work.
+  std::uint64_t fences_ = 0;
+  CUevent fence_event_ = nullptr;
+  Context* fence_context_ = nullptr;
+
+  std::vector<Stream*> lanes_;    ///< streams with held frames
+  Stream barriers_;               ///< lane of frames that everything later must follow
+  std::list<Held> floating_;      ///< held frames of no stream
+  std::uint64_t held_sequence_ = 0;
+  std::uint64_t held_bytes_ = 0;
+  std::uint64_t spilled_bytes_ = 0;  ///< of a payload being received to ordinary memory
+  bool pumping_ = false;
+
+  // The frame being handled.
+  InFrame* frame_ = nullptr;
+  Held* replaying_ = nullptr;     ///< it comes from the held ones
+  bool incomplete_ = false;       ///< it was issued in part and stays at the front
+
+  std::unique_ptr<PayloadSink> sink_;  ///< of the payload being received
+  std::vector<std::pair<wire::ContentHash, std::vector<std::byte>>> images_;  ///< sent, not yet verified
+  std::uint64_t image_bytes_ = 0;
+
+  std::vector<std::function<void()>> later_;  ///< run by the loop, outside of completions
+  std::uint64_t calls_ = 0;
+  bool ended_ = false, closing_ = false;
+  std::chrono::steady_clock::time_point closing_since_;
+  std::optional<Header> goodbye_;  ///< to be answered when everything is done
+  std::string reason_;
+  std::optional<std::chrono::steady_clock::time_point> lost_since_;
+  std::chrono::steady_clock::time_point quiet_since_;
+  std::chrono::microseconds nap_{0};
+  Descriptor output_pipe_;         ///< what the process writes to stdout, captured
+  std::mutex output_mutex_;
+  std::string output_;             ///< printed by kernels, not sent yet; guarded by output_mutex_
+
+  std::mutex door_mutex_;
+  std::condition_variable door_;
+  // Guarded by door_mutex_.
+  std::unique_ptr<Connection> arrived_;
+  std::uint64_t arrived_has_ = 0;
+  Connection* wakeable_ = nullptr;
+  bool woken_ = false;
+  std::string stop_reason_;
+  bool stop_ = false;
+};
+
+}  // namespace avec::worker
