@@ -10,7 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,7 +33,8 @@ struct Variable {
   bool constant = false;      ///< .const
   bool visible = false;       ///< .visible, .weak or .extern: cuModuleGetGlobal finds it
   std::vector<std::byte> initial;  ///< at most `bytes`; the rest is zero
-  /// 8-byte addresses to be added into `initial` once variables have theirs.
+  /// 8-byte addresses of variables to be added into `initial` once these have theirs. Addresses
+  /// of functions are in `initial` already.
   struct Relocation { std::uint64_t offset; std::string symbol; };
   std::vector<Relocation> relocations;
 };
@@ -70,12 +73,39 @@ class AddressSpace {
   virtual Range find(std::uint64_t address) const = 0;
 };
 
+/// What device code gets from malloc(). Thread-safe. Lives as long as its context: memory may be
+/// freed by a later kernel.
+class DeviceHeap {
+ public:
+  explicit DeviceHeap(std::uint64_t limit_bytes = 8u << 20) : limit_(limit_bytes) {}
+  ~DeviceHeap();
+  DeviceHeap(const DeviceHeap&) = delete;
+  DeviceHeap& operator=(const DeviceHeap&) = delete;
+  /// cudaLimitMallocHeapSize.
+  void set_limit(std::uint64_t bytes);
+  /// 16-byte aligned; 0 when the limit is reached.
+  std::uint64_t allocate(std::uint64_t bytes);
+  /// False: no allocation begins here.
+  bool release(std::uint64_t address);
+  AddressSpace::Range find(std::uint64_t address) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, std::uint64_t> blocks_;  // address: bytes
+  std::uint64_t used_ = 0, limit_;
+};
+
 struct Launch {
   std::array<std::uint32_t, 3> grid{1, 1, 1};
   std::array<std::uint32_t, 3> block{1, 1, 1};
   std::uint32_t dynamic_shared_bytes = 0;
   std::span<const std::byte> parameters;
+  /// Null: any address goes.
   const AddressSpace* memory = nullptr;
+  /// For malloc() and free() in kernels. Null: one of the process.
+  DeviceHeap* heap = nullptr;
+  /// All blocks run at once, so that grid-wide barriers work.
+  bool cooperative = false;
   /// Device printf and assert text; descriptor 1 or 2. May be null.
   std::function<void(int descriptor, std::string_view text)> output;
   /// Set by another thread to give up (context destroyed). May be null.
@@ -93,6 +123,7 @@ class Module {
   virtual std::span<const KernelFacts> kernels() const = 0;
   /// Addresses of variables(), in their order. Once, before any run().
   virtual void bind(std::span<const std::uint64_t> addresses) = 0;
+  /// Threads per block beyond .maxntid and shared memory beyond the device are the caller's to refuse.
   /// Runs kernel `index` to its end on this thread (and on helpers of its own, blocks in
   /// parallel where that helps).
   virtual Fault run(std::size_t index, const Launch& launch) const = 0;
