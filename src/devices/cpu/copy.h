@@ -1,0 +1,37 @@
+// Copies and sets of one, two and three dimensions, checked when they are asked for and again
+// when they run: what they touch may have been freed in between.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "devices/cpu/device.h"
+
+namespace avec::cpu {
+
+enum class Place : std::uint8_t { kDevice, kHost, kUnified };
+
+struct Side {
+  Place place = Place::kUnified;
+  std::uint64_t address = 0;
+  std::uint64_t pitch = 0;  // bytes from row to row
+  std::uint64_t slice = 0;  // bytes from layer to layer
+};
+
+struct Extent {
+  std::uint64_t width = 0, height = 1, depth = 1;  // bytes, rows, layers
+};
+
+/// `waits`: the form without Async. Waits where CUDA's "API synchronization behavior" says so.
+CUresult copy(Side destination, Side source, Extent extent, CUstream stream, bool waits);
+
+/// `height` rows of `width` elements of 1, 2 or 4 bytes, `pitch` bytes apart.
+CUresult set(CUdeviceptr address, std::uint64_t pitch, std::uint32_t value, unsigned element_bytes,
+             std::uint64_t width, std::uint64_t height, CUstream stream, bool waits);
+
+/// Is [begin, begin + bytes) memory that the context's device may touch?
+bool accessible(const Context& context, std::uint64_t begin, std::uint64_t bytes, bool write);
+
+}  // namespace avec::cpu
