@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "cli/cli.h"
-#include "cli/worker_command.h"
+#include "executor/worker/main.h"
 
 namespace {
 
@@ -36,7 +36,7 @@ void add_settings(CLI::App& command, Settings& settings, SettingSide side, bool&
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "worker") return avec::cli::worker_command(argc - 2, argv + 2);
+  if (argc > 1 && std::string_view(argv[1]) == "worker") return avec::worker::main(argc - 2, argv + 2);
 
   Settings settings = Settings::load();
   bool failed = false;

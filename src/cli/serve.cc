@@ -1,0 +1,87 @@
+// avec serve: the broker on this machine's device.
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "cli/cli.h"
+#include "executor/broker/broker.h"
+#include "wire/handshake.h"
+
+namespace avec::cli {
+namespace {
+
+broker::Stopper* stopper = nullptr;  // lives as long as serve()
+
+extern "C" void stop_serving(int) {
+  if (stopper != nullptr) stopper->stop();
+}
+
+WaitMode wait_mode(std::string_view name) {
+  if (name == "spin") return WaitMode::kSpin;
+  return name == "block" ? WaitMode::kBlock : WaitMode::kAdaptive;
+}
+
+std::filesystem::path cache_folder(const Settings& settings) {
+  if (const std::string_view wished = settings.text("cache-dir"); !wished.empty()) return wished;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0')
+    return std::filesystem::path(cache) / "avec";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+    return std::filesystem::path(home) / ".cache" / "avec";
+  return std::filesystem::path("/var/cache/avec");
+}
+
+void start_logging(std::string_view level) {
+  auto logger = spdlog::stderr_logger_mt("avec");
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  logger->set_level(spdlog::level::from_str(std::string(level)));
+  spdlog::set_default_logger(logger);
+}
+
+}  // namespace
+
+int serve(const Settings& settings) {
+  start_logging(settings.text("log-level"));
+  broker::Options options;
+  options.listen = settings.text("listen");
+  options.insecure = settings.flag("insecure");
+  options.device = settings.text("device");
+  options.cuda_driver = settings.text("cuda-driver");
+  options.cpu_device = cpu_device_path(settings);
+  options.program = own_path();
+  options.wait_mode = wait_mode(settings.text("wait"));
+  options.spin = std::chrono::microseconds(settings.number("spin"));
+  options.cache_dir = cache_folder(settings);
+  options.log_level = settings.text("log-level");
+  options.release = AVEC_RELEASE;
+  if (const std::string_view file = settings.text("token-file"); !file.empty()) {
+    auto token = wire::read_token_file(std::string(file));
+    if (!token) {
+      say(token.error());
+      return 1;
+    }
+    options.token = *token;
+  }
+  options.listening = [](const std::string& address) {
+    std::printf("listening on %s\n", address.c_str());
+    std::fflush(stdout);
+  };
+
+  broker::Stopper own_stopper;
+  stopper = &own_stopper;
+  struct sigaction action {};
+  action.sa_handler = stop_serving;
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
+  const auto served = broker::run(options, own_stopper);
+  ::signal(SIGTERM, SIG_DFL);
+  ::signal(SIGINT, SIG_DFL);
+  stopper = nullptr;
+  if (served) return 0;
+  say(served.error());
+  return 1;
+}
+
+}  // namespace avec::cli
