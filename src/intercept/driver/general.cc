@@ -1,0 +1,58 @@
+// Initialisation, versions, errors, finding functions by name, profiling.
+#include <cstring>
+
+#include "client/status.h"
+#include "entry.h"
+#include "proc_address_table.h"
+
+using namespace avec::client;
+
+AVEC_DRIVER_CALL(cuInit, (unsigned flags), flags != 0 ? CUDA_ERROR_INVALID_VALUE : process_init())
+
+extern "C" CUresult cuDriverGetVersion(int* version) {
+  if (version == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *version = process_driver_version();
+  return CUDA_SUCCESS;
+}
+
+extern "C" CUresult cuGetErrorName(CUresult error, const char** name) {
+  if (name == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *name = error_name(error);
+  return *name != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+extern "C" CUresult cuGetErrorString(CUresult error, const char** text) {
+  if (text == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *text = error_text(error);
+  return *text != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+extern "C" CUresult cuGetProcAddress_v2(const char* symbol, void** function, int version, cuuint64_t flags,
+                                        CUdriverProcAddressQueryResult* status) {
+  constexpr cuuint64_t kKnown = CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;
+  if (symbol == nullptr || *symbol == '\0' || function == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
+  avec::driver::ProcAddressStatus found;
+  *function = avec::driver::find_proc_address(symbol, version, (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0, found);
+  using enum avec::driver::ProcAddressStatus;
+  if (status != nullptr) {
+    *status = found == kFound         ? CU_GET_PROC_ADDRESS_SUCCESS
+              : found == kNoSuchName ? CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND
+                                     : CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
+  }
+  return found == kFound ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+extern "C" CUresult cuGetProcAddress(const char* symbol, void** function, int version, cuuint64_t flags) {
+  return cuGetProcAddress_v2(symbol, function, version, flags, nullptr);
+}
+
+// The tables behind it are private to NVIDIA's libraries.
+extern "C" CUresult cuGetExportTable(const void** table, const CUuuid*) {
+  if (table == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *table = nullptr;
+  return CUDA_ERROR_NOT_FOUND;
+}
+
+// Marks for a profiler, which is not there: what they enclose runs all the same.
+extern "C" CUresult cuProfilerStart() { return CUDA_SUCCESS; }
+extern "C" CUresult cuProfilerStop() { return CUDA_SUCCESS; }
