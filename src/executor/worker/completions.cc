@@ -118,15 +118,15 @@ bool Completions::poll() {
       const CUresult status = driver_.cuEventQuery(mark.event);
       if (status == CUDA_ERROR_NOT_READY) break;
       progress = true;
-      if (status != CUDA_SUCCESS) {
-        fail(stream, status);
-        break;
-      }
       if (stream.context->may_print && !stream.completions.empty()) {
         // What kernels printed comes out at synchronising calls only; this one does not wait.
         make_current(*stream.context);
         driver_.cuEventSynchronize(mark.event);
         if (printed) printed();
+      }
+      if (status != CUDA_SUCCESS) {
+        fail(stream, status);
+        break;
       }
       stream.marks.pop_front();
       give_event(*stream.context, mark.event);

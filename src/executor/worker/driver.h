@@ -4,6 +4,7 @@
 
 #include <cuda.h>
 
+#include <cstddef>
 #include <expected>
 #include <string>
 
@@ -86,9 +87,9 @@ struct DriverTable {
   AVEC_DRIVER_FUNCTIONS(AVEC_MEMBER)
 #undef AVEC_MEMBER
 
-  using OutputFunction = void (*)(void* user, const char* text, unsigned long bytes);
-  /// Where the CPU device hands what kernels print. Null with a real driver: it writes to
-  /// the process's stdout.
+  using OutputFunction = void (*)(int descriptor, const char* text, std::size_t bytes, void* user);
+  /// Where the CPU device hands what kernels print, on the thread of a synchronising call. Null
+  /// with a real driver: it writes to the process's stdout.
   void (*set_output)(OutputFunction function, void* user) = nullptr;
 };
 

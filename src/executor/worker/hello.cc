@@ -1,6 +1,7 @@
 // The beginning of a session (Hello: devices, address ranges) and its end.
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -55,10 +56,10 @@ CUresult Session::open_devices() {
   granularity_ = std::max<std::uint64_t>(granularity, kRangeAlignment);
   if (driver_.set_output != nullptr) {
     driver_.set_output(
-        [](void* user, const char* text, unsigned long bytes) {
+        [](int descriptor, const char* text, std::size_t bytes, void* user) {
           auto& session = *static_cast<Session*>(user);
           std::lock_guard lock(session.output_mutex_);
-          session.output_.append(text, bytes);
+          session.output_[descriptor == STDERR_FILENO].append(text, bytes);
         },
         this);
   }

@@ -78,7 +78,7 @@ void Session::wake() {
   door_.notify_all();
 }
 
-SessionReport Session::run(bool leave_unfinished) {
+SessionReport Session::run(bool process_ends) {
   lost_since_ = Clock::now();
   quiet_since_ = Clock::now();
   while (!ended_) {
@@ -90,16 +90,13 @@ SessionReport Session::run(bool leave_unfinished) {
     }
     if (!ended_) sleep_or_spin(progress);
   }
-  SessionReport report{reason_, link_.bytes_in(), link_.bytes_out(), calls_, false};
-  completions_.place_marks(true);
-  completions_.poll();
-  report.unfinished_work = completions_.busy() || helpers_.pending() != 0;
+  const SessionReport report{reason_, link_.bytes_in(), link_.bytes_out(), calls_};
   {
     std::lock_guard lock(door_mutex_);
     wakeable_ = nullptr;
   }
   if (Connection* connection = link_.connection()) connection->close();
-  if (!report.unfinished_work || !leave_unfinished) teardown();
+  if (!process_ends) teardown();
   return report;
 }
 
@@ -350,21 +347,23 @@ void Session::capture_output() {
 }
 
 void Session::drain_output() {
-  std::string text;
+  std::string text[2];
   {
     std::lock_guard lock(output_mutex_);
-    text.swap(output_);
+    std::swap(text, output_);
   }
   if (output_pipe_) {
     std::fflush(stdout);
     char buffer[4096];
     for (ssize_t n; (n = ::read(output_pipe_.get(), buffer, sizeof buffer)) > 0;)
-      text.append(buffer, static_cast<std::size_t>(n));
+      text[0].append(buffer, static_cast<std::size_t>(n));
   }
-  if (text.empty()) return;
-  const wire::DeviceOutput body(1, 0);
-  link_.push(wire::Opcode::DeviceOutput, 0, {reinterpret_cast<const std::byte*>(&body), sizeof body},
-             std::as_bytes(std::span(text.data(), text.size())));
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    if (text[i].empty()) continue;
+    const wire::DeviceOutput body(i + 1, 0);
+    link_.push(wire::Opcode::DeviceOutput, 0, {reinterpret_cast<const std::byte*>(&body), sizeof body},
+               std::as_bytes(std::span(text[i].data(), text[i].size())));
+  }
 }
 
 }  // namespace avec::worker

@@ -59,7 +59,6 @@ struct SessionOptions {
 struct SessionReport {
   std::string reason;  ///< "closed by the client", "protocol error: ..."
   std::uint64_t bytes_in = 0, bytes_out = 0, calls = 0;
-  bool unfinished_work = false;  ///< the device was still at it: only the process's end frees all
 };
 
 class Session {
@@ -67,9 +66,9 @@ class Session {
   explicit Session(SessionOptions options);
   ~Session();
 
-  /// Runs until the session ends. Frees what the session held, unless work is unfinished and
-  /// `leave_unfinished` says that the process ends now anyway.
-  SessionReport run(bool leave_unfinished);
+  /// Runs until the session ends. `process_ends`: what it holds is freed by the end of the
+  /// process, at once; otherwise it is freed here, and the device's unfinished work awaited.
+  SessionReport run(bool process_ends);
   /// A data connection whose opening was checked; `peer_has` from its preamble. Any thread.
   void attach(std::unique_ptr<Connection> connection, std::uint64_t peer_has);
   /// Ends the session soon, with this reason for the client. Any thread.
@@ -316,7 +315,7 @@ class Session {
   std::chrono::microseconds nap_{0};
   Descriptor output_pipe_;         ///< what the process writes to stdout, captured
   std::mutex output_mutex_;
-  std::string output_;             ///< printed by kernels, not sent yet; guarded by output_mutex_
+  std::string output_[2];          ///< printed by kernels, not sent yet (stdout, stderr); guarded by output_mutex_
 
   std::mutex door_mutex_;
   std::condition_variable door_;

@@ -161,7 +161,7 @@ bool Session::poll_event_waits() {
       ++i;
       continue;
     }
-    if (wait.context->may_print && status == CUDA_SUCCESS) {
+    if (wait.context->may_print) {
       make_current(*wait.context);
       driver_.cuEventSynchronize(wait.event);
       drain_output();

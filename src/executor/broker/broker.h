@@ -1,0 +1,56 @@
+// The broker: listens, authenticates, starts a worker process for each session and passes it
+// its connections. It never touches CUDA: a driver that hangs or crashes is a session's loss.
+#pragma once
+
+#include <chrono>
+#include <expected>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "avec/transport.h"
+#include "base/handle.h"
+
+namespace avec::broker {
+
+struct Options {
+  /// "tcp://HOST:PORT"; port 0 chooses one.
+  std::string listen = "tcp://127.0.0.1:7700";
+  /// Secret shared with the clients; empty only with `insecure`, or on a loopback address.
+  std::string token;
+  /// Nobody has to authenticate, on any address.
+  bool insecure = false;
+  /// "auto", "cuda" or "cpu".
+  std::string device = "auto";
+  std::string cuda_driver = "libcuda.so.1";
+  /// Path of libavec_cpu_device.so.
+  std::string cpu_device;
+  /// The program whose `worker` subcommand (worker::main) is started, and the arguments before
+  /// that subcommand's own.
+  std::string program;
+  std::string subcommand = "worker";
+  WaitMode wait_mode = WaitMode::kAdaptive;
+  std::chrono::microseconds spin{50};
+  std::filesystem::path cache_dir;
+  std::string log_level = "info";
+  std::string release;
+  /// Told the bound address before the first client is accepted.
+  std::function<void(const std::string& address)> listening;
+};
+
+/// Asks a running broker to end. Any thread; async-signal-safe.
+class Stopper {
+ public:
+  Stopper();
+  void stop() noexcept;
+  int descriptor() const noexcept { return event_.get(); }
+
+ private:
+  Descriptor event_;
+};
+
+/// Serves until `stopper` is told; ends within about a second then. The error is a sentence
+/// that says what to do. Prints nothing; logs through spdlog's default logger.
+std::expected<void, std::string> run(const Options& options, Stopper& stopper);
+
+}  // namespace avec::broker
