@@ -69,6 +69,7 @@ int Replies::take_failure(std::uint64_t sequence) {
 }
 
 const Deferred* Replies::overlapping(const std::byte* begin, const std::byte* end) const {
+  if (begin == end) return nullptr;
   for (const Deferred* deferred = active_; deferred != nullptr; deferred = deferred->next_active) {
     const std::byte* first = deferred->destination.data();
     if (first < end && begin < first + deferred->destination.size()) return deferred;
