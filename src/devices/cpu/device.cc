@@ -92,8 +92,16 @@ CUresult initialised() {
 }
 
 std::vector<ContextRef>& context_stack() {
-  thread_local std::vector<ContextRef> stack;
-  return stack;
+  // Destructors of the program's global objects call CUDA after the main thread's objects of
+  // this kind have been destroyed: they get a new stack, which is left to the end of the process.
+  thread_local constinit std::vector<ContextRef>* stack = nullptr;
+  struct Release {
+    ~Release() { delete std::exchange(stack, nullptr); }
+  };
+  thread_local const Release release;
+  static_cast<void>(release);
+  if (stack == nullptr) stack = new std::vector<ContextRef>;
+  return *stack;
 }
 
 CUresult current_even_failed(ContextRef& context) {

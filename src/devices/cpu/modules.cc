@@ -244,7 +244,8 @@ CUresult function_of(CUfunction handle, std::shared_ptr<Function>& function,
 CUresult global_of(const Module& module, const char* name, CUdeviceptr* address, size_t* bytes) {
   const auto variables = module.code->variables();
   for (std::size_t i = 0; i < variables.size(); ++i) {
-    if (!variables[i].visible || variables[i].name != name) continue;
+    // Not only .visible ones: nvcc leaves that out of __device__ variables, and cudart finds them.
+    if (variables[i].name != name) continue;
     if (address != nullptr) *address = module.addresses[i];
     if (bytes != nullptr) *bytes = variables[i].bytes;
     return CUDA_SUCCESS;

@@ -31,7 +31,7 @@ struct Variable {
   std::uint64_t bytes = 0;
   std::uint32_t alignment = 1;
   bool constant = false;      ///< .const
-  bool visible = false;       ///< .visible, .weak or .extern: cuModuleGetGlobal finds it
+  bool visible = false;       ///< .visible, .weak or .extern
   std::vector<std::byte> initial;  ///< at most `bytes`; the rest is zero
   /// 8-byte addresses of variables to be added into `initial` once these have theirs. Addresses
   /// of functions are in `initial` already.
