@@ -73,12 +73,14 @@ void assert_failed(Warp& w, const Call& call, unsigned lane) {
   const auto& size = w.launch().launch().block;
   const std::uint32_t thread = w.index() * kLanes + lane;
   const auto triple = [](std::uint32_t x, std::uint32_t y, std::uint32_t z) {
-    return "[" + std::to_string(x) + "," + std::to_string(y) + "," + std::to_string(z) + "]";
+    std::string text = std::to_string(x);
+    text.append(",").append(std::to_string(y)).append(",").append(std::to_string(z));
+    return text;
   };
-  w.launch().output(2, file + ":" + std::to_string(static_cast<std::uint32_t>(argument(2))) + ": " + function + ": block: " +
-                           triple(block[0], block[1], block[2]) + ", thread: " +
+  w.launch().output(2, file + ":" + std::to_string(static_cast<std::uint32_t>(argument(2))) + ": " + function + ": block: [" +
+                           triple(block[0], block[1], block[2]) + "], thread: [" +
                            triple(thread % size[0], thread / size[0] % size[1], thread / size[0] / size[1]) +
-                           " Assertion `" + message + "` failed.\n");
+                           "] Assertion `" + message + "` failed.\n");
 }
 
 }  // namespace

@@ -140,7 +140,7 @@ std::unique_ptr<Module> Module::compile(std::string_view text, std::string& log)
   try {
     module->compile();
   } catch (const SyntaxError& error) {
-    log = "ptxas application ptx input, line " + std::to_string(error.line) + "; error   : " + error.message +
+    log = "ptxas application ptx input, line " + std::to_string(error.line) + "; error : " + error.message +
           "\nptxas fatal   : Ptx assembly aborted due to errors\n";
     return nullptr;
   }
