@@ -128,6 +128,7 @@ CUresult launch(CUfunction handle, const Shape& shape, CUstream stream_handle, v
       keep_output(context, descriptor, text);
     };
     launch.stop = &context.stop;
+    launch.cooperative = shape.cooperative;
     return error_of(module->code->run(index, launch));
   };
   const auto mark = state().scheduler.enqueue(stream, std::move(task));
