@@ -56,9 +56,9 @@ class TestDevice final : public AddressSpace {
  private:
   template <class T>
   static void append(std::vector<std::byte>& buffer, const T& value) {
-    buffer.resize((buffer.size() + alignof(T) - 1) / alignof(T) * alignof(T));
-    const auto* p = reinterpret_cast<const std::byte*>(&value);
-    buffer.insert(buffer.end(), p, p + sizeof(T));
+    const std::size_t at = (buffer.size() + alignof(T) - 1) / alignof(T) * alignof(T);
+    buffer.resize(at + sizeof(T));
+    std::memcpy(buffer.data() + at, &value, sizeof(T));
   }
 
   std::deque<std::vector<std::uint64_t>> memory_;

@@ -239,7 +239,6 @@ extern "C" __global__ void endless(volatile int* p) {
   }
 }
 extern "C" __global__ void write_at(int* p, int value) { *p = value; }
-extern "C" __global__ void write_constant(float* p) { *(float*)&coefficients[0] = 1.0f; *p = coefficients[1]; }
 template <class T, int N>
 __device__ T power(T x) { T r = 1; for (int i = 0; i < N; ++i) r *= x; return r; }
 extern "C" __global__ void templates(double* out) { out[threadIdx.x] = power<double, 5>(threadIdx.x) + power<float, 3>(threadIdx.x) + power<int, 2>(threadIdx.x); }
