@@ -163,6 +163,7 @@ TEST_CASE("Stream-ordered memory is freed when the stream gets there") {
   gate.close(stream);
   OK(cuMemFreeAsync(pointer, stream));
   OK(cuMemsetD8(pointer, 1, kMiB));  // still there
+  OK(cuStreamSynchronize(nullptr));
   gate.open();
   OK(cuStreamSynchronize(stream));
   GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD8(pointer, 1, kMiB));
