@@ -99,10 +99,12 @@ class RowCopy {
       return wire::CopyFromDevice(source_.address + row * source_.pitch, source_.pitch, shape_.width, rows, stream_.name);
     };
     if (tight(destination_)) {
-      const auto pending = session_.post_deferred(body(0, shape_.height), MutableBytes(destination_.host(), shape_.width * shape_.height));
-      if (!pending) return to_cuda(pending.error());
       // Into pageable memory CUDA too returns only when the bytes are there.
-      if (completion == Completion::kAsynchronous && destination_.kind == Kind::kPinned) return CUDA_SUCCESS;
+      const bool waits = completion == Completion::kSynchronous || destination_.kind == Kind::kPageable;
+      const auto pending = session_.post_deferred(body(0, shape_.height), MutableBytes(destination_.host(), shape_.width * shape_.height),
+                                                  waits ? session::Attend::kWaiter : session::Attend::kNobody);
+      if (!pending) return to_cuda(pending.error());
+      if (!waits) return CUDA_SUCCESS;
       return arrived(session_.wait_deferred(*pending));
     }
     const std::uint64_t most = rows_at_once();

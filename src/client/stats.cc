@@ -17,6 +17,9 @@
 #include "session/session.h"
 
 namespace avec::client {
+
+constinit std::atomic<bool> stats_enabled{false};
+
 namespace {
 
 using Clock = std::chrono::steady_clock;

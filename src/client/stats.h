@@ -16,7 +16,8 @@ void avec_call_end(void* call);
 
 namespace avec::client {
 
-inline std::atomic<bool> stats_enabled{false};
+/// Defined in libavec.so alone: the shims must see the same one.
+extern std::atomic<bool> stats_enabled;
 
 /// Counts the enclosing scope as one call of `name`.
 class CallScope {

@@ -1,0 +1,188 @@
+#include "fake_session.h"
+
+#include <cuda.h>
+
+#include <algorithm>
+
+namespace avec::test {
+namespace {
+
+// Not among the addresses that the client offers by itself: a program's own ranges stay free.
+constexpr std::uint64_t kDeviceBase = 0x0a00'0000'0000, kHostBase = 0x0b00'0000'0000;
+constexpr std::uint64_t kRangeBytes = std::uint64_t{1} << 36;
+constexpr std::uint64_t kGranularity = 2u << 20;
+
+std::vector<std::byte> finished(const flatbuffers::FlatBufferBuilder& builder) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
+  return {bytes, bytes + builder.GetSize()};
+}
+
+std::vector<std::byte> make_hello() {
+  flatbuffers::FlatBufferBuilder builder;
+  std::vector<std::int32_t> attributes(CU_DEVICE_ATTRIBUTE_MAX, 1);
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK] = 1024;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X] = 1024;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y] = 1024;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z] = 64;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X] = 2147483647;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y] = 65535;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z] = 65535;
+  attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR] = 9;
+  attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR] = 0;
+  attributes[CU_DEVICE_ATTRIBUTE_WARP_SIZE] = 32;
+  attributes[CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT] = 4;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR] = 2048;
+  attributes[CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN] = 232448;
+  const auto name = builder.CreateString("Fake device");
+  const auto bus = builder.CreateString("0000:3b:00.0");
+  const auto uuid = builder.CreateVector(std::vector<std::uint8_t>(16, 7));
+  const auto wire_attributes = builder.CreateVector(attributes);
+  const auto limits = builder.CreateVector(std::vector<std::uint64_t>(CU_LIMIT_MAX, 1024));
+  const auto device = wire::CreateDeviceFacts(builder, name, uuid, std::uint64_t{1} << 30, wire_attributes, bus, 0, -5, limits);
+  const auto devices = builder.CreateVector(std::vector{device});
+  const auto kind = builder.CreateString("fake");
+  const wire::AddressRange device_range(kDeviceBase, kRangeBytes), host_range(kHostBase, kRangeBytes);
+  builder.Finish(wire::CreateHelloReply(builder, 13000, kind, devices, &device_range, &host_range, kGranularity, 4u << 20));
+  return finished(builder);
+}
+
+}  // namespace
+
+FakeSession::FakeSession() : hello_(make_hello()) {}
+
+std::vector<wire::Opcode> FakeSession::order() {
+  std::scoped_lock lock(mutex_);
+  std::vector<wire::Opcode> opcodes;
+  for (const Frame& frame : frames_) opcodes.push_back(frame.opcode);
+  return opcodes;
+}
+
+void FakeSession::keep(Frame frame) {
+  std::scoped_lock lock(mutex_);
+  act(frame);
+  frames_.push_back(std::move(frame));
+}
+
+std::optional<int> FakeSession::failure(wire::Opcode opcode) {
+  std::scoped_lock lock(mutex_);
+  const auto found = failures_.find(opcode);
+  if (found == failures_.end()) return std::nullopt;
+  const int status = found->second;
+  failures_.erase(found);
+  return status;
+}
+
+void FakeSession::act(const Frame& frame) {
+  if (frame.opcode == wire::CallTraits<wire::CopyToDevice>::opcode) {
+    const auto copy = frame.as<wire::CopyToDevice>();
+    for (std::uint64_t row = 0; row < copy.height(); ++row) {
+      for (std::uint64_t i = 0; i < copy.width(); ++i) {
+        memory[copy.destination() + row * copy.pitch() + i] = frame.payload[row * copy.width() + i];
+      }
+    }
+  } else if (frame.opcode == wire::CallTraits<wire::MemUnmap>::opcode) {
+    const auto unmap = frame.as<wire::MemUnmap>();
+    memory_left += mapped_[unmap.address()];
+    mapped_.erase(unmap.address());
+  } else if (frame.opcode == wire::CallTraits<wire::ModuleImage>::opcode) {
+    std::array<std::uint8_t, 32> hash;
+    std::memcpy(hash.data(), frame.body.data(), hash.size());
+    images_.push_back(hash);
+  }
+}
+
+Result<session::Session::Slot> FakeSession::begin_post(wire::Opcode opcode, std::size_t body_bytes, std::size_t payload_bytes) {
+  open_ = {opcode, std::vector<std::byte>(body_bytes), std::vector<std::byte>(payload_bytes)};
+  return Slot{open_.body.data(), open_.payload.data()};
+}
+
+void FakeSession::end_post() {
+  ++posted_;
+  keep(std::move(open_));
+}
+
+Result<> FakeSession::post_frame(wire::Opcode opcode, ConstBytes body, ConstBytes payload) {
+  ++posted_;
+  keep({opcode, {body.begin(), body.end()}, {payload.begin(), payload.end()}});
+  return {};
+}
+
+Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, ConstBytes body, MutableBytes destination, session::Attend) {
+  Frame frame{opcode, {body.begin(), body.end()}, {}};
+  const auto copy = frame.as<wire::CopyFromDevice>();
+  for (std::uint64_t row = 0; row < copy.height(); ++row) {
+    for (std::uint64_t i = 0; i < copy.width(); ++i) destination[row * copy.width() + i] = memory[copy.source() + row * copy.pitch() + i];
+  }
+  keep(std::move(frame));
+  return session::Pending{1};
+}
+
+Result<> FakeSession::wait_deferred(session::Pending) {
+  ++round_trips;
+  if (const auto status = failure(wire::CallTraits<wire::CopyFromDevice>::opcode)) return cuda_error(*status);
+  return {};
+}
+
+Result<std::vector<std::byte>> FakeSession::call_table(wire::Opcode opcode, ConstBytes body) {
+  ++round_trips;
+  keep({opcode, {body.begin(), body.end()}, {}});
+  if (const auto status = failure(opcode)) return cuda_error(*status);
+  flatbuffers::FlatBufferBuilder builder;
+  std::array<std::uint8_t, 32> hash;
+  const auto* request = flatbuffers::GetRoot<wire::ModuleLoad>(body.data());
+  std::copy_n(request->hash()->bytes()->begin(), hash.size(), hash.begin());
+  if (std::ranges::find(images_, hash) == images_.end()) {
+    builder.Finish(wire::CreateModuleLoadReply(builder, true));
+    return finished(builder);
+  }
+  std::vector<flatbuffers::Offset<wire::FunctionFacts>> functions;
+  for (const std::string& kernel : kernels) {
+    // fill(char, double, int): a hole behind the first parameter.
+    const bool has = kernel == "fill";
+    const auto name = builder.CreateString(kernel);
+    const auto offsets = builder.CreateVector(has ? std::vector<std::uint32_t>{0, 8, 16} : std::vector<std::uint32_t>{});
+    const auto sizes = builder.CreateVector(has ? std::vector<std::uint32_t>{1, 8, 4} : std::vector<std::uint32_t>{});
+    const auto attributes = builder.CreateVector(std::vector<std::int32_t>{512, 1024, 0, 0, 32, 90, 90, 0, 48128});
+    functions.push_back(wire::CreateFunctionFacts(builder, name, offsets, sizes, attributes));
+  }
+  const auto wire_functions = builder.CreateVector(functions);
+  const auto wire_log = builder.CreateString(log);
+  builder.Finish(wire::CreateModuleLoadReply(builder, false, wire_functions, wire_log, load_status));
+  return finished(builder);
+}
+
+Result<> FakeSession::call_struct(wire::Opcode opcode, ConstBytes body, MutableBytes reply) {
+  ++round_trips;
+  Frame frame{opcode, {body.begin(), body.end()}, {}};
+  keep(frame);
+  if (const auto status = failure(opcode)) return cuda_error(*status);
+  if (opcode == wire::CallTraits<wire::MemMap>::opcode) {
+    const auto map = frame.as<wire::MemMap>();
+    if (map.bytes() > memory_left) return cuda_error(CUDA_ERROR_OUT_OF_MEMORY);
+    memory_left -= map.bytes();
+    mapped_[map.address()] = map.bytes();
+  } else if (opcode == wire::CallTraits<wire::MemGetInfo>::opcode) {
+    const wire::MemGetInfoReply info(memory_left, std::uint64_t{1} << 30);
+    std::memcpy(reply.data(), &info, sizeof info);
+  } else if (opcode == wire::CallTraits<wire::OccupancyBlocks>::opcode) {
+    const wire::OccupancyBlocksReply blocks(2048 / frame.as<wire::OccupancyBlocks>().block_size(), 0);
+    std::memcpy(reply.data(), &blocks, sizeof blocks);
+  }
+  return {};
+}
+
+session::Counters FakeSession::counters() const {
+  session::Counters counters;
+  counters.posted = posted_;
+  counters.round_trips = counters.waited = round_trips;
+  return counters;
+}
+
+Fixture::Fixture() {
+  client::primary_retain(client, &context, 0);
+  client::context_set_current(context);
+}
+
+Fixture::~Fixture() { client::context_set_current(nullptr); }
+
+}  // namespace avec::test

@@ -1,0 +1,105 @@
+// A session without a wire: records what is posted and called, keeps device memory in a map, and
+// answers like an executor with one small device.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "client/client.h"
+#include "client/context.h"
+#include "session/session.h"
+
+namespace avec::test {
+
+struct Frame {
+  wire::Opcode opcode;
+  std::vector<std::byte> body, payload;
+  template <class Body>
+  Body as() const {
+    Body body_value;
+    std::memcpy(&body_value, body.data(), sizeof body_value);
+    return body_value;
+  }
+};
+
+class FakeSession : public session::Session {
+ public:
+  FakeSession();
+
+  /// Frames of one call, in order.
+  template <class Body>
+  std::vector<Frame> frames() {
+    std::scoped_lock lock(mutex_);
+    std::vector<Frame> found;
+    for (const Frame& frame : frames_) {
+      if (frame.opcode == wire::CallTraits<Body>::opcode) found.push_back(frame);
+    }
+    return found;
+  }
+  template <class Body>
+  std::size_t count() {
+    return frames<Body>().size();
+  }
+  /// Every frame's opcode, in order.
+  std::vector<wire::Opcode> order();
+
+  /// The next call of this kind fails with the CUresult.
+  template <class Body>
+  void fail_next(int status) {
+    failures_[wire::CallTraits<Body>::opcode] = status;
+  }
+
+  std::uint64_t memory_left = std::uint64_t{1} << 30;  ///< physical, for MemMap
+  std::vector<std::string> kernels{"fill", "empty"};    ///< of every module
+  std::string log;                                     ///< of ModuleLoad
+  int load_status = 0;
+  std::size_t round_trips = 0;
+  std::map<std::uint64_t, std::byte> memory;           ///< what copies to the device wrote
+
+  const wire::HelloReply& hello() const override { return *flatbuffers::GetRoot<wire::HelloReply>(hello_.data()); }
+  std::string peer() const override { return "fake://"; }
+  Result<> wait_deferred(session::Pending) override;
+  bool deferred_done(session::Pending) override { return true; }
+  Result<> wait_for_destination(const void*, const void*) override { return {}; }
+  std::uint64_t last_posted() const override { return 0; }
+  session::Counters counters() const override;
+  void close() override { closed = true; }
+  void abandon_after_fork() noexcept override {}
+
+  bool closed = false;
+
+ protected:
+  Result<Slot> begin_post(wire::Opcode, std::size_t body_bytes, std::size_t payload_bytes) override;
+  void end_post() override;
+  Result<> post_frame(wire::Opcode, ConstBytes body, ConstBytes payload) override;
+  Result<session::Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination, session::Attend) override;
+  Result<std::vector<std::byte>> call_table(wire::Opcode, ConstBytes body) override;
+  Result<> call_struct(wire::Opcode, ConstBytes body, MutableBytes reply) override;
+
+ private:
+  void keep(Frame frame);
+  std::optional<int> failure(wire::Opcode opcode);
+  void act(const Frame& frame);
+
+  std::mutex mutex_;
+  std::vector<std::byte> hello_;
+  std::vector<Frame> frames_;
+  Frame open_;
+  std::map<wire::Opcode, int> failures_;
+  std::map<std::uint64_t, std::uint64_t> mapped_;
+  std::vector<std::array<std::uint8_t, 32>> images_;
+  std::uint64_t posted_ = 0;
+};
+
+/// A client over a fake session, with its device's primary context current on this thread.
+struct Fixture {
+  Fixture();
+  ~Fixture();
+  std::shared_ptr<FakeSession> session = std::make_shared<FakeSession>();
+  client::Client client{session};
+  CUcontext context = nullptr;
+};
+
+}  // namespace avec::test
