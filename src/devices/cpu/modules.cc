@@ -47,9 +47,10 @@ CUresult compile_container(std::span<const std::byte> container, std::unique_ptr
     return entry.kind != fatbin::Kind::kPtx || !fatbin::usable(entry, kMajor, kMinor);
   });
   // Newest first; of the same age what uses no feature of one architecture only.
-  std::stable_sort(entries->begin(), entries->end(), [](const fatbin::Entry& a, const fatbin::Entry& b) {
+  std::sort(entries->begin(), entries->end(), [](const fatbin::Entry& a, const fatbin::Entry& b) {
     if (a.architecture != b.architecture) return a.architecture > b.architecture;
-    return a.variant < b.variant;
+    if (a.variant != b.variant) return a.variant < b.variant;
+    return a.whole.data() < b.whole.data();
   });
   CUresult error = CUDA_ERROR_NO_BINARY_FOR_GPU;
   if (entries->empty()) log = "the image holds no PTX for compute capability 9.0 or less";
