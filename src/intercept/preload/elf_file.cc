@@ -58,10 +58,10 @@ ElfFile::ElfFile(std::span<const std::byte> file) : file_(file) {
     if (bytes.empty()) return;
     const auto section = load<Elf64_Shdr>(bytes);
     const bool stored = section.sh_type != SHT_NOBITS && section.sh_type != SHT_NULL;
-    sections_.push_back({.type = section.sh_type,
-                         .link = section.sh_link,
-                         .contents = stored ? bytes_at(section.sh_offset, section.sh_size)
-                                            : std::span<const std::byte>{}});
+    sections_.push_back(
+        {.type = section.sh_type,
+         .link = section.sh_link,
+         .contents = stored ? bytes_at(section.sh_offset, section.sh_size) : std::span<const std::byte>{}});
     name_offsets.push_back(section.sh_name);
   }
   if (names_index >= sections_.size()) return;

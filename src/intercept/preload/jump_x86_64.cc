@@ -4,8 +4,8 @@
 
 namespace avec::preload {
 
-const std::size_t kFarBytes = 14;   // jmp [rip+0], then the address
-const std::size_t kNearBytes = 5;   // jmp rel32
+const std::size_t kFarBytes = 14;  // jmp [rip+0], then the address
+const std::size_t kNearBytes = 5;  // jmp rel32
 const std::uint64_t kNearReach = (std::uint64_t{1} << 31) - 4096;
 
 std::size_t landing_pad_bytes(std::span<const std::byte> code) {

@@ -40,7 +40,7 @@ class Program {
  public:
   Program() {
     const Descriptor file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-    struct stat status {};
+    struct stat status{};
     if (!file || ::fstat(file.get(), &status) != 0 || status.st_size <= 0) return;
     const auto bytes = static_cast<std::size_t>(status.st_size);
     void* mapped = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
@@ -99,11 +99,13 @@ Survey survey(const std::vector<Symbol>& symbols) {
   for (const Symbol& symbol : symbols) {
     if (!is_cudart_name(symbol.name)) continue;
     if (!symbol.defined) {
-      if (symbol.name == "__cudaRegisterFatBinary" || symbol.name == "cudaMalloc") result.shared_cudart = true;
+      if (symbol.name == "__cudaRegisterFatBinary" || symbol.name == "cudaMalloc")
+        result.shared_cudart = true;
       continue;
     }
     if (!symbol.function) continue;
-    if (symbol.name == "__cudaRegisterFatBinary" || symbol.name == "cudaGetLastError") result.static_cudart = true;
+    if (symbol.name == "__cudaRegisterFatBinary" || symbol.name == "cudaGetLastError")
+      result.static_cudart = true;
     if (symbol.name == "cudaGetDeviceProperties_v2") result.older_cudart = true;
   }
   return result;
@@ -112,7 +114,8 @@ Survey survey(const std::vector<Symbol>& symbols) {
 /// The folder of this library, with its final slash; empty when it cannot be known.
 std::string own_folder() {
   Dl_info info{};
-  if (::dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr) return {};
+  if (::dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr)
+    return {};
   const std::string path = info.dli_fname;
   const std::size_t slash = path.rfind('/');
   return slash == std::string::npos ? std::string() : path.substr(0, slash + 1);
@@ -172,7 +175,8 @@ __attribute__((constructor)) void start() {
   std::vector<Symbol> symbols = file.symbols();
   const Survey found = survey(symbols);
   if (found.older_cudart) {
-    say("avec: %s carries the CUDA runtime of a toolkit before 13; rebuild it with CUDA 13, or relink it with "
+    say("avec: %s carries the CUDA runtime of a toolkit before 13; rebuild it with CUDA 13, or relink it "
+        "with "
         "-cudart shared",
         program_invocation_short_name);
     return;
@@ -182,7 +186,8 @@ __attribute__((constructor)) void start() {
     return;
   }
   if (!found.shared_cudart && (file.has_section(".nv_fatbin") || file.has_section(".nvFatBinSegment")))
-    say("avec: %s carries a static CUDA runtime and no symbol table, so its calls cannot be redirected: relink it "
+    say("avec: %s carries a static CUDA runtime and no symbol table, so its calls cannot be redirected: "
+        "relink it "
         "with -cudart shared, or keep the symbol table (no strip, no -s)",
         program_invocation_short_name);
 }

@@ -43,10 +43,12 @@ bool protect(const Range& range, int protection) {
 /// neighbourhood is full.
 std::byte* map_near(const Range& text, std::size_t bytes) {
   constexpr std::uint64_t kStep = std::uint64_t{1} << 20;
-  for (std::uint64_t distance = kStep; distance + (text.end - text.begin) + bytes < kNearReach; distance += kStep) {
+  for (std::uint64_t distance = kStep; distance + (text.end - text.begin) + bytes < kNearReach;
+       distance += kStep) {
     for (const bool below : {false, true}) {
       if (below && distance + bytes > text.begin) continue;
-      const std::uint64_t wish = (below ? text.begin - distance : text.end + distance) / page_bytes() * page_bytes();
+      const std::uint64_t wish =
+          (below ? text.begin - distance : text.end + distance) / page_bytes() * page_bytes();
       void* got = ::mmap(reinterpret_cast<void*>(wish), bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
       if (got == MAP_FAILED) continue;

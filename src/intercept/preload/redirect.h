@@ -8,8 +8,8 @@
 namespace avec::preload {
 
 struct Redirection {
-  std::uint64_t from = 0;   ///< entry of the function
-  std::size_t room = 0;     ///< bytes from there that belong to it
+  std::uint64_t from = 0;  ///< entry of the function
+  std::size_t room = 0;    ///< bytes from there that belong to it
   std::uint64_t to = 0;
 };
 

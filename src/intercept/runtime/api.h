@@ -37,12 +37,12 @@ inline CUdeviceptr device_pointer(const void* pointer) noexcept {
 
 /// Defines `name` and `name##suffix` with one body, which sees the meaning of stream 0 as
 /// `kDefault`. Headers declare only the first, so both are declared here.
-#define AVEC_STREAM_PAIR(name, suffix, parameters, ...)                       \
-  extern "C" cudaError_t name parameters {                                    \
-    constexpr auto kDefault = ::avec::runtime::DefaultStream::kLegacy;        \
-    __VA_ARGS__                                                               \
-  }                                                                           \
-  extern "C" cudaError_t name##suffix parameters {                            \
-    constexpr auto kDefault = ::avec::runtime::DefaultStream::kPerThread;     \
-    __VA_ARGS__                                                               \
+#define AVEC_STREAM_PAIR(name, suffix, parameters, ...)                   \
+  extern "C" cudaError_t name parameters {                                \
+    constexpr auto kDefault = ::avec::runtime::DefaultStream::kLegacy;    \
+    __VA_ARGS__                                                           \
+  }                                                                       \
+  extern "C" cudaError_t name##suffix parameters {                        \
+    constexpr auto kDefault = ::avec::runtime::DefaultStream::kPerThread; \
+    __VA_ARGS__                                                           \
   }

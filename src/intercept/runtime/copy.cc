@@ -10,7 +10,8 @@ namespace {
 /// Memory that only the device can reach. Host memory, pinned or not, is not.
 bool on_device(const void* pointer) {
   unsigned type = 0;
-  return cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, device_pointer(pointer)) == CUDA_SUCCESS &&
+  return cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, device_pointer(pointer)) ==
+             CUDA_SUCCESS &&
          type == CU_MEMORYTYPE_DEVICE;
 }
 
@@ -23,7 +24,8 @@ CUresult copy_on_host(void* destination, const void* source, std::size_t bytes, 
   return CUDA_SUCCESS;
 }
 
-CUresult copy_async(void* destination, const void* source, std::size_t bytes, Direction direction, CUstream stream) {
+CUresult copy_async(void* destination, const void* source, std::size_t bytes, Direction direction,
+                    CUstream stream) {
   switch (direction) {
     case Direction::kHostToDevice:
       return cuMemcpyHtoDAsync(device_pointer(destination), source, bytes, stream);
@@ -37,7 +39,8 @@ CUresult copy_async(void* destination, const void* source, std::size_t bytes, Di
   return copy_on_host(destination, source, bytes, stream);
 }
 
-CUresult copy_sync(void* destination, const void* source, std::size_t bytes, Direction direction, CUstream stream) {
+CUresult copy_sync(void* destination, const void* source, std::size_t bytes, Direction direction,
+                   CUstream stream) {
   // The driver's synchronous functions are for the legacy stream.
   if (stream == nullptr) {
     switch (direction) {
@@ -59,7 +62,8 @@ CUresult copy_sync(void* destination, const void* source, std::size_t bytes, Dir
 
 }  // namespace
 
-bool direction_of(cudaMemcpyKind kind, const void* destination, const void* source, Direction* direction) noexcept {
+bool direction_of(cudaMemcpyKind kind, const void* destination, const void* source,
+                  Direction* direction) noexcept {
   switch (kind) {
     case cudaMemcpyHostToHost:
       *direction = Direction::kHostToHost;
@@ -98,14 +102,16 @@ cudaError_t copy_linear(void* destination, const void* source, std::size_t bytes
 
 using namespace avec::runtime;
 
-AVEC_STREAM_PAIR(cudaMemcpy, _ptds, (void* destination, const void* source, std::size_t bytes, cudaMemcpyKind kind),
+AVEC_STREAM_PAIR(cudaMemcpy, _ptds,
+                 (void* destination, const void* source, std::size_t bytes, cudaMemcpyKind kind),
                  return in_context([&] {
                    return copy_linear(destination, source, bytes, kind, resolve_stream<kDefault>(nullptr),
                                       Completion::kSynchronous);
                  });)
 
 AVEC_STREAM_PAIR(cudaMemcpyAsync, _ptsz,
-                 (void* destination, const void* source, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream),
+                 (void* destination, const void* source, std::size_t bytes, cudaMemcpyKind kind,
+                  cudaStream_t stream),
                  return in_context([&] {
                    return copy_linear(destination, source, bytes, kind, resolve_stream<kDefault>(stream),
                                       Completion::kAsynchronous);
@@ -118,17 +124,20 @@ cudaError_t copy_peer(void* destination, int destination_device, const void* sou
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(destination_device, &handle); checked != cudaSuccess)
     return done(checked);
-  if (const cudaError_t checked = check_device(source_device, &handle); checked != cudaSuccess) return done(checked);
+  if (const cudaError_t checked = check_device(source_device, &handle); checked != cudaSuccess)
+    return done(checked);
   return in_context([&]() -> CUresult {
     CUcontext to = nullptr;
     CUcontext from = nullptr;
     if (bytes == 0) return CUDA_SUCCESS;
     if (const CUresult got = primary_context(destination_device, &to); got != CUDA_SUCCESS) return got;
     if (const CUresult got = primary_context(source_device, &from); got != CUDA_SUCCESS) return got;
-    if (to == from) return cuMemcpyDtoDAsync(device_pointer(destination), device_pointer(source), bytes, stream);
+    if (to == from)
+      return cuMemcpyDtoDAsync(device_pointer(destination), device_pointer(source), bytes, stream);
     return completion == Completion::kSynchronous
                ? cuMemcpyPeer(device_pointer(destination), to, device_pointer(source), from, bytes)
-               : cuMemcpyPeerAsync(device_pointer(destination), to, device_pointer(source), from, bytes, stream);
+               : cuMemcpyPeerAsync(device_pointer(destination), to, device_pointer(source), from, bytes,
+                                   stream);
   });
 }
 
@@ -136,10 +145,12 @@ cudaError_t copy_peer(void* destination, int destination_device, const void* sou
 
 cudaError_t cudaMemcpyPeer(void* destination, int destination_device, const void* source, int source_device,
                            std::size_t bytes) {
-  return copy_peer(destination, destination_device, source, source_device, bytes, nullptr, Completion::kSynchronous);
+  return copy_peer(destination, destination_device, source, source_device, bytes, nullptr,
+                   Completion::kSynchronous);
 }
 
-cudaError_t cudaMemcpyPeerAsync(void* destination, int destination_device, const void* source, int source_device,
-                                std::size_t bytes, cudaStream_t stream) {
-  return copy_peer(destination, destination_device, source, source_device, bytes, stream, Completion::kAsynchronous);
+cudaError_t cudaMemcpyPeerAsync(void* destination, int destination_device, const void* source,
+                                int source_device, std::size_t bytes, cudaStream_t stream) {
+  return copy_peer(destination, destination_device, source, source_device, bytes, stream,
+                   Completion::kAsynchronous);
 }

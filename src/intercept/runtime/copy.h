@@ -17,7 +17,8 @@ enum class Direction { kHostToHost, kHostToDevice, kDeviceToHost, kDeviceToDevic
 
 /// The direction of a kind; cudaMemcpyDefault is resolved by what the pointers are. False for
 /// values that are no kind.
-bool direction_of(cudaMemcpyKind kind, const void* destination, const void* source, Direction* direction) noexcept;
+bool direction_of(cudaMemcpyKind kind, const void* destination, const void* source,
+                  Direction* direction) noexcept;
 
 /// A context must be current.
 cudaError_t copy_linear(void* destination, const void* source, std::size_t bytes, cudaMemcpyKind kind,

@@ -10,18 +10,21 @@ using namespace avec::runtime;
 namespace {
 
 CUmemorytype source_type(Direction direction) {
-  return direction == Direction::kDeviceToHost || direction == Direction::kDeviceToDevice ? CU_MEMORYTYPE_DEVICE
-                                                                                          : CU_MEMORYTYPE_HOST;
+  return direction == Direction::kDeviceToHost || direction == Direction::kDeviceToDevice
+             ? CU_MEMORYTYPE_DEVICE
+             : CU_MEMORYTYPE_HOST;
 }
 
 CUmemorytype destination_type(Direction direction) {
-  return direction == Direction::kHostToDevice || direction == Direction::kDeviceToDevice ? CU_MEMORYTYPE_DEVICE
-                                                                                          : CU_MEMORYTYPE_HOST;
+  return direction == Direction::kHostToDevice || direction == Direction::kDeviceToDevice
+             ? CU_MEMORYTYPE_DEVICE
+             : CU_MEMORYTYPE_HOST;
 }
 
 /// After a synchronous copy host memory is free to use; between device buffers nobody waits.
 CUresult finish(CUresult copied, Direction direction, CUstream stream, Completion completion) {
-  if (copied != CUDA_SUCCESS || completion == Completion::kAsynchronous || direction == Direction::kDeviceToDevice)
+  if (copied != CUDA_SUCCESS || completion == Completion::kAsynchronous ||
+      direction == Direction::kDeviceToDevice)
     return copied;
   return cuStreamSynchronize(stream);
 }
@@ -84,13 +87,18 @@ Box box(const cudaPitchedPtr& pitched, const cudaPos& position, std::size_t heig
           pitched.pitch, rows};
 }
 
-CUresult copy_box(const Box& to, const Box& from, const cudaExtent& extent, Direction direction, CUstream stream,
-                  Completion completion) {
+CUresult copy_box(const Box& to, const Box& from, const cudaExtent& extent, Direction direction,
+                  CUstream stream, Completion completion) {
   if (direction == Direction::kHostToHost || cuMemcpy3DAsync_v2 == nullptr) {
     for (std::size_t z = 0; z < extent.depth; ++z) {
-      const Rectangle slice{to.first + z * to.rows * to.pitch,       to.pitch,     from.first + z * from.rows * from.pitch,
-                            from.pitch, extent.width, extent.height};
-      if (const CUresult copied = copy_rectangle(slice, direction, stream, completion); copied != CUDA_SUCCESS)
+      const Rectangle slice{to.first + z * to.rows * to.pitch,
+                            to.pitch,
+                            from.first + z * from.rows * from.pitch,
+                            from.pitch,
+                            extent.width,
+                            extent.height};
+      if (const CUresult copied = copy_rectangle(slice, direction, stream, completion);
+          copied != CUDA_SUCCESS)
         return copied;
     }
     return CUDA_SUCCESS;
@@ -126,7 +134,8 @@ cudaError_t copy_3d(const cudaMemcpy3DParms* parameters, CUstream stream, Comple
       return cudaErrorInvalidPitchValue;
     const Box to = box(p.dstPtr, p.dstPos, p.extent.height);
     const Box from = box(p.srcPtr, p.srcPos, p.extent.height);
-    if (p.extent.depth > 1 && (p.extent.height + p.dstPos.y > to.rows || p.extent.height + p.srcPos.y > from.rows))
+    if (p.extent.depth > 1 &&
+        (p.extent.height + p.dstPos.y > to.rows || p.extent.height + p.srcPos.y > from.rows))
       return cudaErrorInvalidValue;
     return to_runtime(copy_box(to, from, p.extent, direction, stream, completion));
   });
@@ -136,7 +145,8 @@ cudaError_t copy_3d_peer(const cudaMemcpy3DPeerParms* parameters, CUstream strea
   if (parameters == nullptr) return done(cudaErrorInvalidValue);
   CUdevice handle = 0;
   for (const int device : {parameters->srcDevice, parameters->dstDevice})
-    if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
+    if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess)
+      return done(checked);
   // Addresses are unique among all devices: the copy knows where it goes.
   cudaMemcpy3DParms same{};
   same.srcArray = parameters->srcArray;
@@ -153,14 +163,15 @@ cudaError_t copy_3d_peer(const cudaMemcpy3DPeerParms* parameters, CUstream strea
 }  // namespace
 
 AVEC_STREAM_PAIR(cudaMemcpy2D, _ptds,
-                 (void* destination, std::size_t destination_pitch, const void* source, std::size_t source_pitch,
-                  std::size_t width, std::size_t height, cudaMemcpyKind kind),
+                 (void* destination, std::size_t destination_pitch, const void* source,
+                  std::size_t source_pitch, std::size_t width, std::size_t height, cudaMemcpyKind kind),
                  return copy_2d({destination, destination_pitch, source, source_pitch, width, height}, kind,
                                 resolve_stream<kDefault>(nullptr), Completion::kSynchronous);)
 
 AVEC_STREAM_PAIR(cudaMemcpy2DAsync, _ptsz,
-                 (void* destination, std::size_t destination_pitch, const void* source, std::size_t source_pitch,
-                  std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t stream),
+                 (void* destination, std::size_t destination_pitch, const void* source,
+                  std::size_t source_pitch, std::size_t width, std::size_t height, cudaMemcpyKind kind,
+                  cudaStream_t stream),
                  return copy_2d({destination, destination_pitch, source, source_pitch, width, height}, kind,
                                 resolve_stream<kDefault>(stream), Completion::kAsynchronous);)
 
@@ -171,7 +182,9 @@ AVEC_STREAM_PAIR(cudaMemcpy3DAsync, _ptsz, (const cudaMemcpy3DParms* parameters,
                  return copy_3d(parameters, resolve_stream<kDefault>(stream), Completion::kAsynchronous);)
 
 AVEC_STREAM_PAIR(cudaMemcpy3DPeer, _ptds, (const cudaMemcpy3DPeerParms* parameters),
-                 return copy_3d_peer(parameters, resolve_stream<kDefault>(nullptr), Completion::kSynchronous);)
+                 return copy_3d_peer(parameters, resolve_stream<kDefault>(nullptr),
+                                     Completion::kSynchronous);)
 
 AVEC_STREAM_PAIR(cudaMemcpy3DPeerAsync, _ptsz, (const cudaMemcpy3DPeerParms* parameters, cudaStream_t stream),
-                 return copy_3d_peer(parameters, resolve_stream<kDefault>(stream), Completion::kAsynchronous);)
+                 return copy_3d_peer(parameters, resolve_stream<kDefault>(stream),
+                                     Completion::kAsynchronous);)

@@ -56,7 +56,8 @@ cudaError_t cudaGetDeviceFlags(unsigned int* flags) {
   CUdevice handle = 0;
   if (const cudaError_t found = current_device(&device); found != cudaSuccess) return done(found);
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
-  if (const CUresult got = cuDevicePrimaryCtxGetState(handle, flags, &active); got != CUDA_SUCCESS) return done(got);
+  if (const CUresult got = cuDevicePrimaryCtxGetState(handle, flags, &active); got != CUDA_SUCCESS)
+    return done(got);
   *flags |= cudaDeviceMapHost;
   return cudaSuccess;
 }
@@ -79,7 +80,8 @@ cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, i
   CUdevice from = 0;
   CUdevice to = 0;
   if (const cudaError_t checked = check_device(source, &from); checked != cudaSuccess) return done(checked);
-  if (const cudaError_t checked = check_device(destination, &to); checked != cudaSuccess) return done(checked);
+  if (const cudaError_t checked = check_device(destination, &to); checked != cudaSuccess)
+    return done(checked);
   if (source == destination) return done(cudaErrorInvalidDevice);
   if (cuDeviceGetP2PAttribute == nullptr) return done(cudaErrorNotSupported);
   return done(cuDeviceGetP2PAttribute(value, static_cast<CUdevice_P2PAttribute>(attribute), from, to));
@@ -178,12 +180,14 @@ cudaError_t cudaCtxResetPersistingL2Cache() {
   });
 }
 
-cudaError_t cudaDeviceGetTexture1DLinearMaxWidth(std::size_t* width, const cudaChannelFormatDesc* format, int device) {
+cudaError_t cudaDeviceGetTexture1DLinearMaxWidth(std::size_t* width, const cudaChannelFormatDesc* format,
+                                                 int device) {
   if (width == nullptr || format == nullptr) return done(cudaErrorInvalidValue);
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
   int elements = 0;
-  const CUresult got = cuDeviceGetAttribute(&elements, CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_LINEAR_WIDTH, handle);
+  const CUresult got =
+      cuDeviceGetAttribute(&elements, CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE1D_LINEAR_WIDTH, handle);
   if (got == CUDA_SUCCESS) *width = static_cast<std::size_t>(elements);
   return done(got);
 }

@@ -13,7 +13,8 @@ cudaError_t entry_point(const char* symbol, void** function, unsigned version, u
   *function = nullptr;
   if (cuGetProcAddress_v2 == nullptr) return done(cudaErrorNotSupported);
   if (flags == cudaEnableDefault)
-    flags = default_stream == DefaultStream::kPerThread ? cudaEnablePerThreadDefaultStream : cudaEnableLegacyStream;
+    flags = default_stream == DefaultStream::kPerThread ? cudaEnablePerThreadDefaultStream
+                                                        : cudaEnableLegacyStream;
   CUdriverProcAddressQueryResult found = CU_GET_PROC_ADDRESS_SUCCESS;
   const CUresult got = cuGetProcAddress_v2(symbol, function, static_cast<int>(version), flags, &found);
   // A function that is not there is an answer: success, and a null pointer.

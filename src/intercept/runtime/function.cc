@@ -55,7 +55,8 @@ CUresult fill_attributes(CUfunction function, cudaFuncAttributes& out) {
       {&cudaFuncAttributes::requiredClusterDepth, CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH},
       {&cudaFuncAttributes::clusterSchedulingPolicyPreference,
        CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE},
-      {&cudaFuncAttributes::nonPortableClusterSizeAllowed, CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED},
+      {&cudaFuncAttributes::nonPortableClusterSizeAllowed,
+       CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED},
   };
   out = {};
   for (const SizeField& field : kSizes) {
@@ -64,7 +65,8 @@ CUresult fill_attributes(CUfunction function, cudaFuncAttributes& out) {
     out.*field.member = static_cast<std::size_t>(value);
   }
   for (const IntField& field : kInts)
-    if (const CUresult got = attribute(function, field.id, &(out.*field.member)); got != CUDA_SUCCESS) return got;
+    if (const CUresult got = attribute(function, field.id, &(out.*field.member)); got != CUDA_SUCCESS)
+      return got;
   return CUDA_SUCCESS;
 }
 
@@ -118,8 +120,9 @@ cudaError_t cudaFuncSetAttribute(const void* symbol, cudaFuncAttribute id, int v
 }
 
 cudaError_t cudaFuncSetCacheConfig(const void* symbol, cudaFuncCache config) {
-  return with_function(
-      symbol, [&](CUfunction function) { return cuFuncSetCacheConfig(function, static_cast<CUfunc_cache>(config)); });
+  return with_function(symbol, [&](CUfunction function) {
+    return cuFuncSetCacheConfig(function, static_cast<CUfunc_cache>(config));
+  });
 }
 
 // No effect since compute capability 5.0, as on the device.
@@ -135,7 +138,8 @@ cudaError_t cudaFuncGetName(const char** name, const void* symbol) {
   return cudaSuccess;
 }
 
-cudaError_t cudaFuncGetParamInfo(const void* symbol, std::size_t index, std::size_t* offset, std::size_t* bytes) {
+cudaError_t cudaFuncGetParamInfo(const void* symbol, std::size_t index, std::size_t* offset,
+                                 std::size_t* bytes) {
   if (offset == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     return cuFuncGetParamInfo != nullptr ? cuFuncGetParamInfo(function, index, offset, bytes)
@@ -143,12 +147,14 @@ cudaError_t cudaFuncGetParamInfo(const void* symbol, std::size_t index, std::siz
   });
 }
 
-cudaError_t cudaKernelSetAttributeForDevice(cudaKernel_t handle, cudaFuncAttribute id, int value, int device) {
+cudaError_t cudaKernelSetAttributeForDevice(cudaKernel_t handle, cudaFuncAttribute id, int value,
+                                            int device) {
   Kernel* kernel = find_kernel(handle);
   if (kernel == nullptr) return done(cudaErrorInvalidDeviceFunction);
   if (!settable(id)) return done(cudaErrorInvalidValue);
   CUdevice driver_device = 0;
-  if (const cudaError_t checked = check_device(device, &driver_device); checked != cudaSuccess) return done(checked);
+  if (const cudaError_t checked = check_device(device, &driver_device); checked != cudaSuccess)
+    return done(checked);
   CUcontext context = nullptr;
   if (const CUresult got = primary_context(device, &context); got != CUDA_SUCCESS) return done(got);
   if (const CUresult pushed = cuCtxPushCurrent(context); pushed != CUDA_SUCCESS) return done(pushed);
@@ -168,11 +174,13 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
   });
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* symbol, int block_size,
-                                                                   std::size_t shared_bytes, unsigned int flags) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* symbol,
+                                                                   int block_size, std::size_t shared_bytes,
+                                                                   unsigned int flags) {
   if (blocks == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
-    return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, block_size, shared_bytes, flags);
+    return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, block_size, shared_bytes,
+                                                                flags);
   });
 }
 
@@ -186,7 +194,8 @@ cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(std::size_t* bytes, const 
   });
 }
 
-cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* symbol, const cudaLaunchConfig_t* config) {
+cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* symbol,
+                                                 const cudaLaunchConfig_t* config) {
   if (size == nullptr || config == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     const CUlaunchConfig translated = driver_config(*config);
@@ -196,11 +205,13 @@ cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* symbol, 
   });
 }
 
-cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* symbol, const cudaLaunchConfig_t* config) {
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* symbol,
+                                           const cudaLaunchConfig_t* config) {
   if (clusters == nullptr || config == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     const CUlaunchConfig translated = driver_config(*config);
-    return cuOccupancyMaxActiveClusters != nullptr ? cuOccupancyMaxActiveClusters(clusters, function, &translated)
-                                                   : CUDA_ERROR_NOT_SUPPORTED;
+    return cuOccupancyMaxActiveClusters != nullptr
+               ? cuOccupancyMaxActiveClusters(clusters, function, &translated)
+               : CUDA_ERROR_NOT_SUPPORTED;
   });
 }

@@ -20,7 +20,8 @@ std::vector<LaunchConfiguration>& nested_configurations() {
   return nested;
 }
 
-cudaError_t push_configuration(dim3 grid, dim3 block, std::size_t shared_bytes, CUstream stream) noexcept try {
+cudaError_t push_configuration(dim3 grid, dim3 block, std::size_t shared_bytes, CUstream stream) noexcept
+    try {
   Thread& thread = this_thread;
   const LaunchConfiguration configuration{grid, block, shared_bytes, stream};
   if (thread.pending == 0) {
@@ -48,7 +49,8 @@ cudaError_t launch_error(CUresult result, dim3 grid, dim3 block) {
   CUdevice device = 0;
   if (cuCtxGetDevice(&device) != CUDA_SUCCESS) return cudaErrorInvalidValue;
   const auto threads = static_cast<unsigned long long>(block.x) * block.y * block.z;
-  if (threads > UINT_MAX || exceeds(static_cast<unsigned>(threads), CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, device) ||
+  if (threads > UINT_MAX ||
+      exceeds(static_cast<unsigned>(threads), CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, device) ||
       exceeds(block.x, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, device) ||
       exceeds(block.y, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, device) ||
       exceeds(block.z, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z, device) ||
@@ -59,8 +61,8 @@ cudaError_t launch_error(CUresult result, dim3 grid, dim3 block) {
   return cudaErrorInvalidValue;
 }
 
-inline cudaError_t launch(const void* symbol, dim3 grid, dim3 block, void** arguments, std::size_t shared_bytes,
-                          CUstream stream) {
+inline cudaError_t launch(const void* symbol, dim3 grid, dim3 block, void** arguments,
+                          std::size_t shared_bytes, CUstream stream) {
   CUfunction function;
   if (const cudaError_t found = find_function(symbol, &function); found != cudaSuccess) [[unlikely]]
     return record_error(found);
@@ -80,8 +82,9 @@ cudaError_t launch_cooperative(const void* symbol, dim3 grid, dim3 block, void**
     return record_error(found);
   if (shared_bytes > UINT_MAX) return record_error(cudaErrorInvalidValue);
   if (cuLaunchCooperativeKernel == nullptr) return record_error(cudaErrorNotSupported);
-  const CUresult result = cuLaunchCooperativeKernel(function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
-                                                    static_cast<unsigned>(shared_bytes), stream, arguments);
+  const CUresult result =
+      cuLaunchCooperativeKernel(function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
+                                static_cast<unsigned>(shared_bytes), stream, arguments);
   return result == CUDA_SUCCESS ? cudaSuccess : record_error(launch_error(result, grid, block));
 }
 
@@ -108,8 +111,8 @@ cudaError_t launch_with_attributes(const cudaLaunchConfig_t* config, const void*
   if (others == 0) {  // what every driver can do
     return cooperative ? launch_cooperative(symbol, config->gridDim, config->blockDim, arguments,
                                             config->dynamicSmemBytes, stream)
-                       : launch(symbol, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes,
-                                stream);
+                       : launch(symbol, config->gridDim, config->blockDim, arguments,
+                                config->dynamicSmemBytes, stream);
   }
   CUfunction function;
   if (const cudaError_t found = find_function(symbol, &function); found != cudaSuccess)
@@ -160,12 +163,14 @@ extern "C" cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, std::
 AVEC_STREAM_PAIR(__cudaLaunchKernel, _ptsz,
                  (cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, std::size_t shared_bytes,
                   cudaStream_t stream),
-                 return launch(kernel, grid, block, arguments, shared_bytes, resolve_stream<kDefault>(stream));)
+                 return launch(kernel, grid, block, arguments, shared_bytes,
+                               resolve_stream<kDefault>(stream));)
 
 AVEC_STREAM_PAIR(cudaLaunchKernel, _ptsz,
                  (const void* function, dim3 grid, dim3 block, void** arguments, std::size_t shared_bytes,
                   cudaStream_t stream),
-                 return launch(function, grid, block, arguments, shared_bytes, resolve_stream<kDefault>(stream));)
+                 return launch(function, grid, block, arguments, shared_bytes,
+                               resolve_stream<kDefault>(stream));)
 
 AVEC_STREAM_PAIR(cudaLaunchCooperativeKernel, _ptsz,
                  (const void* function, dim3 grid, dim3 block, void** arguments, std::size_t shared_bytes,

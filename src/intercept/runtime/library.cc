@@ -82,8 +82,8 @@ CUresult module_here(cudaLibrary_t library, CUmodule* module) {
 
 }  // namespace
 
-cudaError_t cudaLibraryLoadData(cudaLibrary_t* library, const void* code, cudaJitOption*, void**, unsigned int,
-                                cudaLibraryOption*, void**, unsigned int) {
+cudaError_t cudaLibraryLoadData(cudaLibrary_t* library, const void* code, cudaJitOption*, void**,
+                                unsigned int, cudaLibraryOption*, void**, unsigned int) {
   if (library == nullptr || code == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&]() -> cudaError_t {
     const void* container = container_of(code);
@@ -96,8 +96,9 @@ cudaError_t cudaLibraryLoadData(cudaLibrary_t* library, const void* code, cudaJi
   });
 }
 
-cudaError_t cudaLibraryLoadFromFile(cudaLibrary_t* library, const char* name, cudaJitOption*, void**, unsigned int,
-                                    cudaLibraryOption* options, void**, unsigned int option_count) {
+cudaError_t cudaLibraryLoadFromFile(cudaLibrary_t* library, const char* name, cudaJitOption*, void**,
+                                    unsigned int, cudaLibraryOption* options, void**,
+                                    unsigned int option_count) {
   if (library == nullptr || name == nullptr) return done(cudaErrorInvalidValue);
   for (unsigned i = 0; options != nullptr && i < option_count; ++i)
     if (options[i] == cudaLibraryBinaryIsPreserved) return done(cudaErrorInvalidValue);
@@ -137,7 +138,8 @@ cudaError_t cudaLibraryGetKernel(cudaKernel_t* kernel, cudaLibrary_t library, co
   });
 }
 
-cudaError_t cudaLibraryGetGlobal(void** address, std::size_t* bytes, cudaLibrary_t library, const char* name) {
+cudaError_t cudaLibraryGetGlobal(void** address, std::size_t* bytes, cudaLibrary_t library,
+                                 const char* name) {
   if (name == nullptr || (address == nullptr && bytes == nullptr)) return done(cudaErrorInvalidValue);
   if (library == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] {
@@ -159,7 +161,8 @@ cudaError_t cudaLibraryGetKernelCount(unsigned int* count, cudaLibrary_t library
     CUmodule module = nullptr;
     CUresult got = module_here(library, &module);
     if (got == CUDA_SUCCESS)
-      got = cuModuleGetFunctionCount != nullptr ? cuModuleGetFunctionCount(count, module) : CUDA_ERROR_NOT_SUPPORTED;
+      got = cuModuleGetFunctionCount != nullptr ? cuModuleGetFunctionCount(count, module)
+                                                : CUDA_ERROR_NOT_SUPPORTED;
     return got;
   });
 }
@@ -168,7 +171,8 @@ cudaError_t cudaLibraryEnumerateKernels(cudaKernel_t* kernels, unsigned int want
   if (kernels == nullptr || wanted == 0) return done(cudaErrorInvalidValue);
   if (library == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&]() -> CUresult {
-    if (cuModuleEnumerateFunctions == nullptr || cuModuleGetFunctionCount == nullptr || cuFuncGetName == nullptr)
+    if (cuModuleEnumerateFunctions == nullptr || cuModuleGetFunctionCount == nullptr ||
+        cuFuncGetName == nullptr)
       return CUDA_ERROR_NOT_SUPPORTED;
     CUmodule module = nullptr;
     unsigned count = 0;
@@ -183,7 +187,8 @@ cudaError_t cudaLibraryEnumerateKernels(cudaKernel_t* kernels, unsigned int want
       const char* name = nullptr;
       Kernel* kernel = nullptr;
       if (const CUresult got = cuFuncGetName(&name, functions[i]); got != CUDA_SUCCESS) return got;
-      if (const CUresult got = named_kernel(*image_of(library), name, &kernel); got != CUDA_SUCCESS) return got;
+      if (const CUresult got = named_kernel(*image_of(library), name, &kernel); got != CUDA_SUCCESS)
+        return got;
       kernels[i] = reinterpret_cast<cudaKernel_t>(kernel);
     }
     return CUDA_SUCCESS;

@@ -15,7 +15,8 @@ bool memory_pools_supported() {
   CUdevice device = 0;
   int supported = 0;
   return cuMemAllocAsync != nullptr && cuMemFreeAsync != nullptr && cuCtxGetDevice(&device) == CUDA_SUCCESS &&
-         cuDeviceGetAttribute(&supported, CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, device) == CUDA_SUCCESS &&
+         cuDeviceGetAttribute(&supported, CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, device) ==
+             CUDA_SUCCESS &&
          supported != 0;
 }
 
@@ -163,9 +164,9 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
     if (known != CUDA_SUCCESS) return known;
     unsigned managed = 0;
     cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, address);
-    attributes->type = managed != 0                  ? cudaMemoryTypeManaged
-                       : type == CU_MEMORYTYPE_HOST  ? cudaMemoryTypeHost
-                                                     : cudaMemoryTypeDevice;
+    attributes->type = managed != 0                 ? cudaMemoryTypeManaged
+                       : type == CU_MEMORYTYPE_HOST ? cudaMemoryTypeHost
+                                                    : cudaMemoryTypeDevice;
     cuPointerGetAttribute(&attributes->device, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address);
     CUdeviceptr device = 0;
     if (cuPointerGetAttribute(&device, CU_POINTER_ATTRIBUTE_DEVICE_POINTER, address) == CUDA_SUCCESS)

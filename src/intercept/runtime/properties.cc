@@ -61,7 +61,8 @@ constexpr IntProperty kInts[] = {
     {&cudaDeviceProp::cooperativeLaunch, CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH},
     {&cudaDeviceProp::pageableMemoryAccessUsesHostPageTables,
      CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES},
-    {&cudaDeviceProp::directManagedMemAccessFromHost, CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST},
+    {&cudaDeviceProp::directManagedMemAccessFromHost,
+     CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST},
     {&cudaDeviceProp::maxBlocksPerMultiProcessor, CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR},
     {&cudaDeviceProp::accessPolicyMaxWindowSize, CU_DEVICE_ATTRIBUTE_MAX_ACCESS_POLICY_WINDOW_SIZE},
     {&cudaDeviceProp::hostRegisterSupported, CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED},
@@ -114,24 +115,31 @@ void fill_arrays(CUdevice device, cudaDeviceProp& p) {
   fill(device, p.maxTexture2D, {AVEC_A(MAXIMUM_TEXTURE2D_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_HEIGHT)});
   fill(device, p.maxTexture2DMipmap,
        {AVEC_A(MAXIMUM_TEXTURE2D_MIPMAPPED_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_MIPMAPPED_HEIGHT)});
-  fill(device, p.maxTexture2DLinear, {AVEC_A(MAXIMUM_TEXTURE2D_LINEAR_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_LINEAR_HEIGHT),
-                                      AVEC_A(MAXIMUM_TEXTURE2D_LINEAR_PITCH)});
-  fill(device, p.maxTexture2DGather, {AVEC_A(MAXIMUM_TEXTURE2D_GATHER_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_GATHER_HEIGHT)});
+  fill(device, p.maxTexture2DLinear,
+       {AVEC_A(MAXIMUM_TEXTURE2D_LINEAR_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_LINEAR_HEIGHT),
+        AVEC_A(MAXIMUM_TEXTURE2D_LINEAR_PITCH)});
+  fill(device, p.maxTexture2DGather,
+       {AVEC_A(MAXIMUM_TEXTURE2D_GATHER_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_GATHER_HEIGHT)});
   fill(device, p.maxTexture3D,
        {AVEC_A(MAXIMUM_TEXTURE3D_WIDTH), AVEC_A(MAXIMUM_TEXTURE3D_HEIGHT), AVEC_A(MAXIMUM_TEXTURE3D_DEPTH)});
-  fill(device, p.maxTexture3DAlt, {AVEC_A(MAXIMUM_TEXTURE3D_WIDTH_ALTERNATE), AVEC_A(MAXIMUM_TEXTURE3D_HEIGHT_ALTERNATE),
-                                   AVEC_A(MAXIMUM_TEXTURE3D_DEPTH_ALTERNATE)});
-  fill(device, p.maxTexture1DLayered, {AVEC_A(MAXIMUM_TEXTURE1D_LAYERED_WIDTH), AVEC_A(MAXIMUM_TEXTURE1D_LAYERED_LAYERS)});
-  fill(device, p.maxTexture2DLayered, {AVEC_A(MAXIMUM_TEXTURE2D_LAYERED_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_LAYERED_HEIGHT),
-                                       AVEC_A(MAXIMUM_TEXTURE2D_LAYERED_LAYERS)});
+  fill(device, p.maxTexture3DAlt,
+       {AVEC_A(MAXIMUM_TEXTURE3D_WIDTH_ALTERNATE), AVEC_A(MAXIMUM_TEXTURE3D_HEIGHT_ALTERNATE),
+        AVEC_A(MAXIMUM_TEXTURE3D_DEPTH_ALTERNATE)});
+  fill(device, p.maxTexture1DLayered,
+       {AVEC_A(MAXIMUM_TEXTURE1D_LAYERED_WIDTH), AVEC_A(MAXIMUM_TEXTURE1D_LAYERED_LAYERS)});
+  fill(device, p.maxTexture2DLayered,
+       {AVEC_A(MAXIMUM_TEXTURE2D_LAYERED_WIDTH), AVEC_A(MAXIMUM_TEXTURE2D_LAYERED_HEIGHT),
+        AVEC_A(MAXIMUM_TEXTURE2D_LAYERED_LAYERS)});
   fill(device, p.maxTextureCubemapLayered,
        {AVEC_A(MAXIMUM_TEXTURECUBEMAP_LAYERED_WIDTH), AVEC_A(MAXIMUM_TEXTURECUBEMAP_LAYERED_LAYERS)});
   fill(device, p.maxSurface2D, {AVEC_A(MAXIMUM_SURFACE2D_WIDTH), AVEC_A(MAXIMUM_SURFACE2D_HEIGHT)});
   fill(device, p.maxSurface3D,
        {AVEC_A(MAXIMUM_SURFACE3D_WIDTH), AVEC_A(MAXIMUM_SURFACE3D_HEIGHT), AVEC_A(MAXIMUM_SURFACE3D_DEPTH)});
-  fill(device, p.maxSurface1DLayered, {AVEC_A(MAXIMUM_SURFACE1D_LAYERED_WIDTH), AVEC_A(MAXIMUM_SURFACE1D_LAYERED_LAYERS)});
-  fill(device, p.maxSurface2DLayered, {AVEC_A(MAXIMUM_SURFACE2D_LAYERED_WIDTH), AVEC_A(MAXIMUM_SURFACE2D_LAYERED_HEIGHT),
-                                       AVEC_A(MAXIMUM_SURFACE2D_LAYERED_LAYERS)});
+  fill(device, p.maxSurface1DLayered,
+       {AVEC_A(MAXIMUM_SURFACE1D_LAYERED_WIDTH), AVEC_A(MAXIMUM_SURFACE1D_LAYERED_LAYERS)});
+  fill(device, p.maxSurface2DLayered,
+       {AVEC_A(MAXIMUM_SURFACE2D_LAYERED_WIDTH), AVEC_A(MAXIMUM_SURFACE2D_LAYERED_HEIGHT),
+        AVEC_A(MAXIMUM_SURFACE2D_LAYERED_LAYERS)});
   fill(device, p.maxSurfaceCubemapLayered,
        {AVEC_A(MAXIMUM_SURFACECUBEMAP_LAYERED_WIDTH), AVEC_A(MAXIMUM_SURFACECUBEMAP_LAYERED_LAYERS)});
 #undef AVEC_A
@@ -139,9 +147,11 @@ void fill_arrays(CUdevice device, cudaDeviceProp& p) {
 
 CUresult fill_properties(CUdevice device, cudaDeviceProp& properties) {
   std::memset(&properties, 0, sizeof properties);
-  if (const CUresult got = cuDeviceGetName(properties.name, sizeof properties.name, device); got != CUDA_SUCCESS)
+  if (const CUresult got = cuDeviceGetName(properties.name, sizeof properties.name, device);
+      got != CUDA_SUCCESS)
     return got;
-  if (const CUresult got = cuDeviceTotalMem(&properties.totalGlobalMem, device); got != CUDA_SUCCESS) return got;
+  if (const CUresult got = cuDeviceTotalMem(&properties.totalGlobalMem, device); got != CUDA_SUCCESS)
+    return got;
   CUuuid uuid{};
   if (cuDeviceGetUuid_v2 != nullptr && cuDeviceGetUuid_v2(&uuid, device) == CUDA_SUCCESS)
     std::memcpy(properties.uuid.bytes, uuid.bytes, sizeof uuid.bytes);

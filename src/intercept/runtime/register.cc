@@ -23,13 +23,15 @@ void bind_managed(Variable& variable) {
   CUdevice device = 0;
   int managed = 0;
   if (cuCtxGetDevice(&device) == CUDA_SUCCESS &&
-      cuDeviceGetAttribute(&managed, CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, device) == CUDA_SUCCESS && managed != 0 &&
-      variable_address(variable, &address, &bytes) == cudaSuccess) {
+      cuDeviceGetAttribute(&managed, CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, device) == CUDA_SUCCESS &&
+      managed != 0 && variable_address(variable, &address, &bytes) == cudaSuccess) {
     *variable.managed = reinterpret_cast<void*>(address);
     return;
   }
   static std::atomic<bool> said{false};
-  say_once(said, "this device has no managed memory: the program's __managed__ variables cannot be used on the host");
+  say_once(
+      said,
+      "this device has no managed memory: the program's __managed__ variables cannot be used on the host");
 }
 
 }  // namespace
@@ -42,13 +44,13 @@ void __cudaUnregisterFatBinary(void** handle) {
   if (handle != nullptr) remove_image(*image_of(handle));
 }
 
-void __cudaRegisterFunction(void** handle, const char* host_function, char*, const char* device_name, int, uint3*,
-                            uint3*, dim3*, dim3*, int*) {
+void __cudaRegisterFunction(void** handle, const char* host_function, char*, const char* device_name, int,
+                            uint3*, uint3*, dim3*, dim3*, int*) {
   if (handle != nullptr) add_kernel(*image_of(handle), host_function, device_name);
 }
 
-void __cudaRegisterVar(void** handle, char* host_variable, char*, const char* device_name, int, std::size_t size,
-                       int, int) {
+void __cudaRegisterVar(void** handle, char* host_variable, char*, const char* device_name, int,
+                       std::size_t size, int, int) {
   if (handle != nullptr) add_variable(*image_of(handle), host_variable, device_name, size, nullptr);
 }
 

@@ -121,8 +121,8 @@ void add_kernel(Image& image, const void* host, const char* name) noexcept try {
   // The kernel stays unknown: using it answers "invalid device function".
 }
 
-void add_variable(Image& image, const void* host, const char* name, std::size_t bytes, void** managed) noexcept
-    try {
+void add_variable(Image& image, const void* host, const char* name, std::size_t bytes,
+                  void** managed) noexcept try {
   if (name == nullptr || host == nullptr) return;
   const std::scoped_lock lock(registry().mutex, image.mutex);
   auto variable = std::make_unique<Variable>();

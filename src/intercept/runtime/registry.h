@@ -72,7 +72,8 @@ const void* container_of(const void* code) noexcept;
 /// library is being unloaded may still name its kernels.
 Image* add_image(const void* code, std::unique_ptr<std::byte[]> copy = nullptr) noexcept;
 void add_kernel(Image& image, const void* host, const char* name) noexcept;
-void add_variable(Image& image, const void* host, const char* name, std::size_t bytes, void** managed) noexcept;
+void add_variable(Image& image, const void* host, const char* name, std::size_t bytes,
+                  void** managed) noexcept;
 /// Forgets its kernels and variables and unloads it everywhere.
 void remove_image(Image& image) noexcept;
 

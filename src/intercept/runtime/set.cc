@@ -10,7 +10,8 @@ unsigned char byte_of(int value) { return static_cast<unsigned char>(value); }
 
 cudaError_t set_linear(void* pointer, int value, std::size_t bytes, CUstream stream) {
   return in_context([&]() -> CUresult {
-    return bytes == 0 ? CUDA_SUCCESS : cuMemsetD8Async(device_pointer(pointer), byte_of(value), bytes, stream);
+    return bytes == 0 ? CUDA_SUCCESS
+                      : cuMemsetD8Async(device_pointer(pointer), byte_of(value), bytes, stream);
   });
 }
 
@@ -35,7 +36,8 @@ cudaError_t set_3d(const cudaPitchedPtr& to, int value, const cudaExtent& extent
     if (extent.width > to.pitch) return cudaErrorInvalidValue;
     // Slices that follow each other without a gap are one rectangle.
     if (extent.height == to.ysize || extent.depth == 1)
-      return to_runtime(set_rows(to.ptr, to.pitch, value, extent.width, extent.height * extent.depth, stream));
+      return to_runtime(
+          set_rows(to.ptr, to.pitch, value, extent.width, extent.height * extent.depth, stream));
     if (extent.height > to.ysize) return cudaErrorInvalidValue;
     for (std::size_t z = 0; z < extent.depth; ++z) {
       char* slice = static_cast<char*>(to.ptr) + z * to.ysize * to.pitch;
@@ -66,5 +68,6 @@ AVEC_STREAM_PAIR(cudaMemset2DAsync, _ptsz,
 AVEC_STREAM_PAIR(cudaMemset3D, _ptds, (cudaPitchedPtr to, int value, cudaExtent extent),
                  return set_3d(to, value, extent, resolve_stream<kDefault>(nullptr));)
 
-AVEC_STREAM_PAIR(cudaMemset3DAsync, _ptsz, (cudaPitchedPtr to, int value, cudaExtent extent, cudaStream_t stream),
+AVEC_STREAM_PAIR(cudaMemset3DAsync, _ptsz,
+                 (cudaPitchedPtr to, int value, cudaExtent extent, cudaStream_t stream),
                  return set_3d(to, value, extent, resolve_stream<kDefault>(stream));)

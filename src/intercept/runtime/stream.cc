@@ -10,9 +10,11 @@ using namespace avec::runtime;
 namespace {
 
 cudaError_t create_stream(cudaStream_t* stream, unsigned flags, const int* priority) {
-  if (stream == nullptr || (flags & ~unsigned{cudaStreamNonBlocking}) != 0) return done(cudaErrorInvalidValue);
+  if (stream == nullptr || (flags & ~unsigned{cudaStreamNonBlocking}) != 0)
+    return done(cudaErrorInvalidValue);
   return in_context([&] {
-    return priority != nullptr ? cuStreamCreateWithPriority(stream, flags, *priority) : cuStreamCreate(stream, flags);
+    return priority != nullptr ? cuStreamCreateWithPriority(stream, flags, *priority)
+                               : cuStreamCreate(stream, flags);
   });
 }
 
@@ -54,7 +56,9 @@ static_assert(sizeof(cudaStreamAttrValue) == sizeof(CUstreamAttrValue));
 
 }  // namespace
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return create_stream(stream, cudaStreamDefault, nullptr); }
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  return create_stream(stream, cudaStreamDefault, nullptr);
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int flags) {
   return create_stream(stream, flags, nullptr);
@@ -71,9 +75,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return in_context([&] { return cuStreamDestroy(stream); });
 }
 
-AVEC_STREAM_PAIR(cudaStreamSynchronize, _ptsz, (cudaStream_t stream), return in_context([&] {
-                   return cuStreamSynchronize(resolve_stream<kDefault>(stream));
-                 });)
+AVEC_STREAM_PAIR(cudaStreamSynchronize, _ptsz, (cudaStream_t stream),
+                 return in_context([&] { return cuStreamSynchronize(resolve_stream<kDefault>(stream)); });)
 
 AVEC_STREAM_PAIR(cudaStreamQuery, _ptsz, (cudaStream_t stream),
                  return in_context([&] { return cuStreamQuery(resolve_stream<kDefault>(stream)); });)
@@ -96,7 +99,8 @@ AVEC_STREAM_PAIR(cudaStreamGetFlags, _ptsz, (cudaStream_t stream, unsigned int* 
 AVEC_STREAM_PAIR(cudaStreamGetId, _ptsz, (cudaStream_t stream, unsigned long long* id), {
   if (id == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] {
-    return cuStreamGetId != nullptr ? cuStreamGetId(resolve_stream<kDefault>(stream), id) : CUDA_ERROR_NOT_SUPPORTED;
+    return cuStreamGetId != nullptr ? cuStreamGetId(resolve_stream<kDefault>(stream), id)
+                                    : CUDA_ERROR_NOT_SUPPORTED;
   });
 })
 
@@ -177,7 +181,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
 AVEC_STREAM_PAIR(cudaEventRecord, _ptsz, (cudaEvent_t event, cudaStream_t stream),
                  return record(event, resolve_stream<kDefault>(stream), 0);)
 
-AVEC_STREAM_PAIR(cudaEventRecordWithFlags, _ptsz, (cudaEvent_t event, cudaStream_t stream, unsigned int flags),
+AVEC_STREAM_PAIR(cudaEventRecordWithFlags, _ptsz,
+                 (cudaEvent_t event, cudaStream_t stream, unsigned int flags),
                  return record(event, resolve_stream<kDefault>(stream), flags);)
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {

@@ -12,10 +12,10 @@ void __cudaUnregisterFatBinary(void** handle);
 void __cudaRegisterFunction(void** handle, const char* host_function, char* device_function,
                             const char* device_name, int thread_limit, uint3* thread, uint3* block,
                             dim3* block_dimension, dim3* grid_dimension, int* warp_size);
-void __cudaRegisterVar(void** handle, char* host_variable, char* device_address, const char* device_name, int ext,
-                       std::size_t size, int constant, int global);
-void __cudaRegisterManagedVar(void** handle, void** host_pointer, char* device_address, const char* device_name,
-                              int ext, std::size_t size, int constant, int global);
+void __cudaRegisterVar(void** handle, char* host_variable, char* device_address, const char* device_name,
+                       int ext, std::size_t size, int constant, int global);
+void __cudaRegisterManagedVar(void** handle, void** host_pointer, char* device_address,
+                              const char* device_name, int ext, std::size_t size, int constant, int global);
 void __cudaRegisterHostVar(void** handle, const char* device_name, char* host_variable, std::size_t size);
 char __cudaInitModule(void** handle);
 cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* host_function);

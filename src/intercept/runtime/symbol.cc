@@ -44,26 +44,28 @@ cudaError_t from_symbol(void* destination, const void* symbol, std::size_t bytes
 }  // namespace
 
 AVEC_STREAM_PAIR(cudaMemcpyToSymbol, _ptds,
-                 (const void* symbol, const void* source, std::size_t bytes, std::size_t offset, cudaMemcpyKind kind),
+                 (const void* symbol, const void* source, std::size_t bytes, std::size_t offset,
+                  cudaMemcpyKind kind),
                  return to_symbol(symbol, source, bytes, offset, kind, resolve_stream<kDefault>(nullptr),
                                   Completion::kSynchronous);)
 
 AVEC_STREAM_PAIR(cudaMemcpyFromSymbol, _ptds,
-                 (void* destination, const void* symbol, std::size_t bytes, std::size_t offset, cudaMemcpyKind kind),
-                 return from_symbol(destination, symbol, bytes, offset, kind, resolve_stream<kDefault>(nullptr),
-                                    Completion::kSynchronous);)
+                 (void* destination, const void* symbol, std::size_t bytes, std::size_t offset,
+                  cudaMemcpyKind kind),
+                 return from_symbol(destination, symbol, bytes, offset, kind,
+                                    resolve_stream<kDefault>(nullptr), Completion::kSynchronous);)
 
 AVEC_STREAM_PAIR(cudaMemcpyToSymbolAsync, _ptsz,
-                 (const void* symbol, const void* source, std::size_t bytes, std::size_t offset, cudaMemcpyKind kind,
-                  cudaStream_t stream),
+                 (const void* symbol, const void* source, std::size_t bytes, std::size_t offset,
+                  cudaMemcpyKind kind, cudaStream_t stream),
                  return to_symbol(symbol, source, bytes, offset, kind, resolve_stream<kDefault>(stream),
                                   Completion::kAsynchronous);)
 
 AVEC_STREAM_PAIR(cudaMemcpyFromSymbolAsync, _ptsz,
-                 (void* destination, const void* symbol, std::size_t bytes, std::size_t offset, cudaMemcpyKind kind,
-                  cudaStream_t stream),
-                 return from_symbol(destination, symbol, bytes, offset, kind, resolve_stream<kDefault>(stream),
-                                    Completion::kAsynchronous);)
+                 (void* destination, const void* symbol, std::size_t bytes, std::size_t offset,
+                  cudaMemcpyKind kind, cudaStream_t stream),
+                 return from_symbol(destination, symbol, bytes, offset, kind,
+                                    resolve_stream<kDefault>(stream), Completion::kAsynchronous);)
 
 cudaError_t cudaGetSymbolAddress(void** address, const void* symbol) {
   if (address == nullptr) return done(cudaErrorInvalidValue);

@@ -46,7 +46,8 @@ TEST_CASE("Symbols of a program are found with their kind") {
 
 TEST_CASE("What is no ELF file of this machine is refused") {
   CHECK_FALSE(ElfFile({}).good());
-  const char text[] = "#!/bin/sh\necho this is a script that is longer than an ELF header is, by some bytes\n";
+  const char text[] =
+      "#!/bin/sh\necho this is a script that is longer than an ELF header is, by some bytes\n";
   CHECK_FALSE(ElfFile(std::as_bytes(std::span(text))).good());
   auto bytes = own_file();
   bytes[EI_CLASS] = std::byte{ELFCLASS32};

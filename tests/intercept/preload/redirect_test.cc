@@ -34,7 +34,9 @@ class CodePage {
   CodePage(const CodePage&) = delete;
   CodePage& operator=(const CodePage&) = delete;
 
-  [[nodiscard]] std::uint64_t at(std::size_t offset) const { return reinterpret_cast<std::uint64_t>(page_) + offset; }
+  [[nodiscard]] std::uint64_t at(std::size_t offset) const {
+    return reinterpret_cast<std::uint64_t>(page_) + offset;
+  }
   static std::size_t size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
  private:
@@ -58,7 +60,8 @@ std::string permissions(std::uint64_t at) {
 
 TEST_CASE("A function with room jumps to its replacement") {
   const CodePage page;
-  const Redirection plan[] = {{page.at(64), 64, address(replacement)}, {page.at(256), 64, address(other_replacement)}};
+  const Redirection plan[] = {{page.at(64), 64, address(replacement)},
+                              {page.at(256), 64, address(other_replacement)}};
   const RedirectResult result = redirect(plan);
   CHECK(result.done == 2);
   CHECK(result.error == 0);

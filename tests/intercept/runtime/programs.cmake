@@ -1,6 +1,7 @@
 # avec_cuda_program(name SOURCES ... [FLAGS ...]): compiled once by nvcc, for PTX only (what the
 # CPU device runs), and linked as <name>_shared, <name>_static and <name>_static_no_pie.
-# avec_cuda_test(test PROGRAM name [PRELOAD]): runs it directly over the CPU device.
+# avec_cuda_test(test PROGRAM name [PRELOAD | AVEC]): runs it directly over the CPU device, or
+# through all of avec with an executor of its own.
 set(AVEC_PROGRAM_DIR "${PROJECT_BINARY_DIR}/tests/programs")
 set(AVEC_CPU_DIRECT_DIR "${PROJECT_BINARY_DIR}/tests/cpu_direct")
 file(MAKE_DIRECTORY "${AVEC_PROGRAM_DIR}" "${AVEC_CPU_DIRECT_DIR}")
@@ -34,7 +35,12 @@ function(avec_cuda_program name)
 endfunction()
 
 function(avec_cuda_test test)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "PRELOAD" "PROGRAM" "")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "PRELOAD;AVEC" "PROGRAM" "")
+  if(arg_AVEC)
+    add_test(NAME ${test} COMMAND avec_program run --local --device cpu -- "${AVEC_PROGRAM_DIR}/${arg_PROGRAM}")
+    set_tests_properties(${test} PROPERTIES TIMEOUT 60)
+    return()
+  endif()
   set(environment "LD_LIBRARY_PATH=${AVEC_CPU_DIRECT_DIR}:${PROJECT_BINARY_DIR}/lib/avec")
   if(arg_PRELOAD)
     list(APPEND environment "LD_PRELOAD=$<TARGET_FILE:avec_preload>")

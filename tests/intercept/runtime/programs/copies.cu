@@ -26,7 +26,8 @@ void linear() {
   OK(cudaMemcpy(first, nullptr, 0, cudaMemcpyHostToDevice));
   FAILS(cudaErrorInvalidMemcpyDirection, cudaMemcpy(first, second, 4, static_cast<cudaMemcpyKind>(77)));
   FAILS(cudaErrorInvalidValue, cudaMemcpy(nullptr, source.data(), 4, cudaMemcpyHostToDevice));
-  FAILS(cudaErrorInvalidValue, cudaMemcpy(first, source.data(), std::size_t{1} << 45, cudaMemcpyHostToDevice));
+  FAILS(cudaErrorInvalidValue,
+        cudaMemcpy(first, source.data(), std::size_t{1} << 45, cudaMemcpyHostToDevice));
   OK(cudaFree(first));
   OK(cudaFree(second));
 }
@@ -65,8 +66,8 @@ void boxes() {
   in.kind = cudaMemcpyHostToDevice;
   OK(cudaMemcpy3D(&in));
   // A box inside: 2 x 3 x 2 bytes from (1, 1, 1).
-  OK(cudaMemset3D(make_cudaPitchedPtr(static_cast<char*>(box.ptr) + (5 + 1) * box.pitch + 1, box.pitch, 6, 5), 200,
-                  make_cudaExtent(2, 3, 2)));
+  OK(cudaMemset3D(make_cudaPitchedPtr(static_cast<char*>(box.ptr) + (5 + 1) * box.pitch + 1, box.pitch, 6, 5),
+                  200, make_cudaExtent(2, 3, 2)));
   cudaMemcpy3DParms out{};
   out.srcPtr = box;
   out.srcPos = make_cudaPos(1, 0, 1);

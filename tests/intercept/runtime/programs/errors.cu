@@ -44,8 +44,8 @@ int main() {
   OK(cudaDeviceSynchronize());
 
   void* arguments[] = {&out};
-  FAILS(cudaErrorInvalidDeviceFunction,
-        cudaLaunchKernel(reinterpret_cast<const void*>(not_a_kernel), dim3(1), dim3(1), arguments, 0, nullptr));
+  FAILS(cudaErrorInvalidDeviceFunction, cudaLaunchKernel(reinterpret_cast<const void*>(not_a_kernel), dim3(1),
+                                                         dim3(1), arguments, 0, nullptr));
   FAILS(cudaErrorInvalidDeviceFunction, cudaLaunchKernel(nullptr, dim3(1), dim3(1), arguments, 0, nullptr));
   FAILS(cudaErrorInvalidDevice, cudaSetDevice(-1));
   cudaDeviceProp properties;

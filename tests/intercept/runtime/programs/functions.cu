@@ -41,7 +41,8 @@ void attributes() {
   std::size_t offset = 0, bytes = 0;
   OK(cudaFuncGetParamInfo(reinterpret_cast<const void*>(kernel), 2, &offset, &bytes));
   CHECK(offset == 16 && bytes == 1);
-  FAILS(cudaErrorInvalidValue, cudaFuncGetParamInfo(reinterpret_cast<const void*>(kernel), 3, &offset, &bytes));
+  FAILS(cudaErrorInvalidValue,
+        cudaFuncGetParamInfo(reinterpret_cast<const void*>(kernel), 3, &offset, &bytes));
   FAILS(cudaErrorInvalidDeviceFunction, cudaFuncGetAttributes(&a, static_cast<const void*>(&a)));
 }
 
@@ -50,7 +51,8 @@ void occupancy() {
   OK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, 64, 0));
   CHECK(blocks >= 1);
   int with_flags = 0;
-  OK(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(&with_flags, kernel, 64, 0, cudaOccupancyDefault));
+  OK(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(&with_flags, kernel, 64, 0,
+                                                            cudaOccupancyDefault));
   CHECK(with_flags == blocks);
   int grid = 0, block = 0;
   OK(cudaOccupancyMaxPotentialBlockSize(&grid, &block, kernel));
@@ -70,7 +72,8 @@ void shared_memory_opt_in(int* out) {
   int host = 0;
   OK(cudaMemcpy(&host, out, sizeof host, cudaMemcpyDeviceToHost));
   CHECK(host == 17);
-  FAILS(cudaErrorInvalidValue, cudaFuncSetAttribute(big_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, 1 << 30));
+  FAILS(cudaErrorInvalidValue,
+        cudaFuncSetAttribute(big_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, 1 << 30));
 }
 
 void other_launches(int* out) {

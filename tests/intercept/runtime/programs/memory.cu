@@ -82,7 +82,8 @@ void pinned_memory() {
 
   static char ordinary[8192];
   OK(cudaHostRegister(ordinary, sizeof ordinary, cudaHostRegisterDefault));
-  FAILS(cudaErrorHostMemoryAlreadyRegistered, cudaHostRegister(ordinary, sizeof ordinary, cudaHostRegisterDefault));
+  FAILS(cudaErrorHostMemoryAlreadyRegistered,
+        cudaHostRegister(ordinary, sizeof ordinary, cudaHostRegisterDefault));
   OK(cudaHostUnregister(ordinary));
   FAILS(cudaErrorHostMemoryNotRegistered, cudaHostUnregister(ordinary));
 }
