@@ -81,7 +81,12 @@ void* map_at(std::uint64_t address, std::uint64_t bytes, int protection, int fla
 std::uint64_t map_pages(std::uint64_t bytes, bool globals) {
   auto& next = globals ? next_global : next_device;
   const std::uint64_t end = globals ? kGlobalsEnd : kDeviceEnd;
-  for (int attempt = 0; attempt < 16; ++attempt) {
+#if defined(__SANITIZE_THREAD__)
+  constexpr int kAttempts = 0;  // its shadow memory lies there
+#else
+  constexpr int kAttempts = 16;
+#endif
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     // A page stays free after each, so that running over the end is noticed.
     const std::uint64_t address = next.fetch_add(pages(bytes) + 4096);
     if (address + pages(bytes) > end) break;
