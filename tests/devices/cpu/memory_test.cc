@@ -144,6 +144,7 @@ TEST_CASE("A copy may span mappings that lie side by side, but no gap") {
   }
   OK(cuMemsetD8(range, 1, 2 * step));
   GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD8(range, 1, 2 * step + 1));
+  OK(cuCtxSynchronize());
   OK(cuMemUnmap(range, 2 * step));
   OK(cuMemUnmap(range + 3 * step, step));
   OK(cuMemAddressFree(range, 4 * step));
