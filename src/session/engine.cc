@@ -20,6 +20,9 @@ constexpr auto kLongestSleep = std::chrono::seconds(1);
 /// sending a batch.
 constexpr auto kParkSpin = std::chrono::microseconds(20);
 
+/// Posts further apart than this are sent one by one by whoever posts.
+constexpr auto kLonePost = std::chrono::microseconds(1000);
+
 constexpr auto kWantsReply = static_cast<std::uint16_t>(wire::FrameFlag::WantsReply);
 
 }  // namespace
@@ -42,7 +45,7 @@ const wire::HelloReply& Engine::hello() const { return *flatbuffers::GetRoot<wir
 
 std::expected<void, Failure> Engine::start() {
   const Deadline deadline = steady_clock::now() + options_.connect_deadline;
-  const std::size_t ring = limits::kSendBufferBytes + (keep_ ? limits::kReplayBytes : 0);
+  const std::size_t ring = keep_ ? limits::kReplayBytes : limits::kSendBufferBytes;
   if (auto opened = outbox_.open(ring, keep_); !opened) {
     return std::unexpected(Failure{opened.error(), fmt::format("out of memory: {} failed", opened.error().what)});
   }
@@ -145,18 +148,31 @@ Engine::Frame Engine::put_header(wire::Opcode opcode, std::uint16_t flags, std::
 
 void Engine::finish_post() {
   add_to(posted_, 1);
-  const bool send_here = outbox_.unsent() >= kFlushBytes && !role_taken_ && !send_blocked_;
-  const bool kick = progress_asleep_ && !send_here;
-  if (kick) progress_asleep_ = false;
-  if (send_here) take_role();
-  lock_.unlock();
-  if (kick) [[unlikely]] {
-    kick_progress();
-  } else if (send_here) [[unlikely]] {
-    flush();
-    const LockGuard guard(lock_);
+  bool send_here = outbox_.unsent() >= kFlushBytes && !role_taken_ && !send_blocked_;
+  bool kick = false;
+  // A driver that does not sleep sees the frame by itself.
+  if (progress_asleep_ && !send_here && (!role_taken_ || driver_asleep_)) [[unlikely]] {
+    // The first call after a pause is sent at once from here, which costs less than waking a
+    // thread to do it. When more follow, that thread is worth its wake.
+    const auto now = steady_clock::now();
+    if (now - last_lone_post_ < kLonePost || send_blocked_) {
+      kick = true;
+      progress_asleep_ = false;
+    } else if (role_taken_) {
+      wake_driver();
+    } else {
+      send_here = true;
+    }
+    last_lone_post_ = now;
+  }
+  if (send_here) [[unlikely]] {
+    take_role();
+    flush_locked();
     hand_over();
   }
+  outbox_.prefetch_tail();
+  lock_.unlock();
+  if (kick) [[unlikely]] kick_progress();
 }
 
 Result<Session::Slot> Engine::begin_post(wire::Opcode opcode, std::size_t body_bytes, std::size_t payload_bytes) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cerrno>
 #include <cstring>
@@ -20,7 +21,7 @@ constexpr std::array<std::byte, 8> kZeros{};
 
 Result<MirroredMemory> MirroredMemory::create(std::size_t bytes) {
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  bytes = (bytes + page - 1) / page * page;
+  bytes = std::bit_ceil(std::max(bytes, page));
   Descriptor memory(::memfd_create("avec-outbox", MFD_CLOEXEC));
   if (!memory) return system_error(errno, "creating the send buffer");
   if (::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0) return system_error(errno, "sizing the send buffer");

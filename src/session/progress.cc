@@ -32,6 +32,8 @@ constexpr int kGuardMs = 5;
 /// The same while deferred replies are under way that nobody may be waiting for.
 constexpr int kDeferredGuardMs = 1;
 constexpr int kLongestSleepMs = 1000;
+/// While calls are being posted: what the executor pushes is noticed within 16 ticks.
+constexpr std::uint32_t kFlushesPerReceive = 16;
 /// A connection without a descriptor is looked at so often.
 constexpr int kBlindMs = 10;
 
@@ -66,17 +68,19 @@ void Engine::kick_progress() {
   }
 }
 
-bool Engine::progress_once() {
-  bool any = false;
-  while (true) {
+bool Engine::progress_once(bool flush_first) {
+  bool any = flush_first && flush_locked();
+  // While calls are being posted they are sent often; what comes in is looked for less often.
+  const bool only_flush = flush_first && !send_blocked_ && ++flushes_ % kFlushesPerReceive != 0;
+  while (!only_flush) {
+    lock_.unlock();
     const bool moved = pump();
+    lock_.lock();
     any = any || moved;
-    const LockGuard guard(lock_);
-    if (!moved || over_ || closing_ || !parked_.empty()) {
-      hand_over();
-      return any;
-    }
+    if (!moved || over_ || closing_ || !parked_.empty()) break;
   }
+  hand_over();
+  return any;
 }
 
 void Engine::progress_sleep() {
@@ -104,15 +108,13 @@ void Engine::progress_sleep() {
     std::uint64_t count;
     static_cast<void>(!::read(progress_wake_.get(), &count, sizeof count));
   }
-  {
-    const LockGuard guard(lock_);
-    progress_asleep_ = false;
-    const bool look = watch && (descriptor < 0 || entries[1].revents != 0);
-    if (!look || role_taken_ || over_) return;
-    take_role();
-    seen_activity_ = activity_;
-  }
-  const bool moved = progress_once();
+  const LockGuard guard(lock_);
+  progress_asleep_ = false;
+  const bool look = watch && (descriptor < 0 || entries[1].revents != 0);
+  if (!look || role_taken_ || over_) return;
+  take_role();
+  seen_activity_ = activity_;
+  const bool moved = progress_once(false);
   // Readable, and nothing to receive: do not watch a descriptor that lies, at least not now.
   false_alarm_ = descriptor >= 0 && !moved;
 }
@@ -130,11 +132,11 @@ void Engine::progress_loop() {
       if (unsent && !role_taken_) {
         take_role();
         mine = true;
+        progress_once(true);
       } else if (unsent && driver_asleep_ && !send_blocked_) {
         wake_driver();
       }
     }
-    if (mine) progress_once();
     if (unsent) last_work = steady_clock::now();
     if (unsent && mine && send_blocked_) {
       tick = std::min<std::chrono::nanoseconds>(2 * tick, kLongestTick);

@@ -26,25 +26,31 @@ bool Engine::pump() {
 }
 
 bool Engine::flush() {
+  const LockGuard guard(lock_);
+  return flush_locked();
+}
+
+bool Engine::flush_locked() {
   Outbox::Spans spans;
-  std::size_t count;
-  {
-    const LockGuard guard(lock_);
-    count = outbox_.gather(spans);
-  }
-  if (count == 0 || over()) return false;
+  const std::size_t count = outbox_.gather(spans);
+  if (count == 0 || over_) return false;
+  lock_.unlock();
   const auto gathered = std::span<const ConstBytes>(spans).first(count);
   const IoResult sent = connection_->send(gathered);
   std::size_t wanted = 0;
   for (const ConstBytes& span : gathered) wanted += span.size();
+  add_to(bytes_sent_, sent.bytes);
+  lock_.lock();
   send_blocked_.store(sent.bytes < wanted, std::memory_order_relaxed);
   if (sent.bytes != 0) {
-    add_to(bytes_sent_, sent.bytes);
-    const LockGuard guard(lock_);
     release_externals(outbox_.advance(sent.bytes));
     if (!keep_ && conditions_ != nullptr) room_made();
   }
-  if (sent.error) lost(sent.error);
+  if (sent.error) {
+    lock_.unlock();
+    lost(sent.error);
+    lock_.lock();
+  }
   return sent.bytes != 0 || sent.error;
 }
 

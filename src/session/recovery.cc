@@ -120,7 +120,7 @@ void Engine::fail(const Error& error, std::string reason, bool notify) {
     over_flag_ = true;
     over_error_ = error;
     release_externals(outbox_.clear());
-    replies_.clear([this](Call& call) AVEC_REQUIRES(lock_) { mark_done(call.waiter); });
+    replies_.clear([this](Call& call) AVEC_UNCHECKED_LOCKING { mark_done(call.waiter); });
     for (Condition* condition = conditions_; condition != nullptr; condition = condition->next) {
       mark_done(condition->waiter);
     }
