@@ -21,14 +21,20 @@ constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 // With 47 address bits (x86-64, arm64 with 48): between where programs and libraries lie.
 // Below 2^39 (arm64 with 39 bits, as phones and small boards have): what is left of 512 GiB.
 constexpr std::array kDeviceCandidates{
-    Candidate{0x1000'0000'0000, limits::kDeviceRangeBytes}, Candidate{0x2000'0000'0000, limits::kDeviceRangeBytes},
-    Candidate{0x6000'0000'0000, limits::kDeviceRangeBytes}, Candidate{0x0800'0000'0000, limits::kDeviceRangeBytes},
-    Candidate{128 * kGiB, 128 * kGiB},                      Candidate{64 * kGiB, 64 * kGiB},
+    Candidate{0x1000'0000'0000, limits::kDeviceRangeBytes},
+    Candidate{0x2000'0000'0000, limits::kDeviceRangeBytes},
+    Candidate{0x6000'0000'0000, limits::kDeviceRangeBytes},
+    Candidate{0x0800'0000'0000, limits::kDeviceRangeBytes},
+    Candidate{128 * kGiB, 128 * kGiB},
+    Candidate{64 * kGiB, 64 * kGiB},
 };
 constexpr std::array kHostCandidates{
-    Candidate{0x3000'0000'0000, limits::kHostRangeBytes}, Candidate{0x4000'0000'0000, limits::kHostRangeBytes},
-    Candidate{0x5000'0000'0000, limits::kHostRangeBytes}, Candidate{0x0900'0000'0000, limits::kHostRangeBytes},
-    Candidate{256 * kGiB, 64 * kGiB},                     Candidate{320 * kGiB, 32 * kGiB},
+    Candidate{0x3000'0000'0000, limits::kHostRangeBytes},
+    Candidate{0x4000'0000'0000, limits::kHostRangeBytes},
+    Candidate{0x5000'0000'0000, limits::kHostRangeBytes},
+    Candidate{0x0900'0000'0000, limits::kHostRangeBytes},
+    Candidate{256 * kGiB, 64 * kGiB},
+    Candidate{320 * kGiB, 32 * kGiB},
 };
 
 constexpr std::uint64_t aligned_up(std::uint64_t value, std::uint64_t alignment) {
@@ -39,7 +45,8 @@ constexpr std::uint64_t aligned_up(std::uint64_t value, std::uint64_t alignment)
 
 std::optional<AddressReservation> AddressReservation::at(std::uint64_t base, std::uint64_t bytes) {
   void* wished = reinterpret_cast<void*>(base);
-  void* got = ::mmap(wished, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  void* got = ::mmap(wished, bytes, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
   if (got == MAP_FAILED) return std::nullopt;
   if (got != wished) {  // a kernel without MAP_FIXED_NOREPLACE takes the address as a wish
     ::munmap(got, bytes);
@@ -49,7 +56,9 @@ std::optional<AddressReservation> AddressReservation::at(std::uint64_t base, std
 }
 
 AddressReservation::AddressReservation(AddressReservation&& other) noexcept
-    : base_(std::exchange(other.base_, 0)), bytes_(std::exchange(other.bytes_, 0)), bound_(std::exchange(other.bound_, false)) {}
+    : base_(std::exchange(other.base_, 0)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      bound_(std::exchange(other.bound_, false)) {}
 
 AddressReservation& AddressReservation::operator=(AddressReservation&& other) noexcept {
   std::swap(base_, other.base_);
@@ -63,7 +72,8 @@ AddressReservation::~AddressReservation() {
 }
 
 std::vector<AddressReservation> reserve_candidates(RangeUse use, std::size_t wanted, bool bind) {
-  const std::span<const Candidate> candidates = use == RangeUse::kDevice ? std::span<const Candidate>(kDeviceCandidates) : kHostCandidates;
+  const std::span<const Candidate> candidates =
+      use == RangeUse::kDevice ? std::span<const Candidate>(kDeviceCandidates) : kHostCandidates;
   std::vector<AddressReservation> reserved;
   for (const Candidate& candidate : candidates) {
     if (reserved.size() == wanted) break;
@@ -80,8 +90,8 @@ RangeAllocator::RangeAllocator(std::uint64_t base, std::uint64_t bytes) : next_(
   if (bytes != 0) gaps_.emplace(base, bytes);
 }
 
-std::uint64_t RangeAllocator::take_from(std::map<std::uint64_t, std::uint64_t>::iterator gap, std::uint64_t from,
-                                        std::uint64_t bytes, std::uint64_t alignment) {
+std::uint64_t RangeAllocator::take_from(std::map<std::uint64_t, std::uint64_t>::iterator gap,
+                                        std::uint64_t from, std::uint64_t bytes, std::uint64_t alignment) {
   const auto [base, size] = *gap;
   const std::uint64_t end = base + size;
   const std::uint64_t start = aligned_up(std::max(base, from), alignment);

@@ -27,7 +27,8 @@ class AddressReservation {
   bool contains(std::uint64_t address) const { return address - base_ < bytes_; }
 
  private:
-  AddressReservation(std::uint64_t base, std::uint64_t bytes, bool bound) : base_(base), bytes_(bytes), bound_(bound) {}
+  AddressReservation(std::uint64_t base, std::uint64_t bytes, bool bound)
+      : base_(base), bytes_(bytes), bound_(bound) {}
   std::uint64_t base_ = 0, bytes_ = 0;
   bool bound_ = false;  // false: nothing to release
 };

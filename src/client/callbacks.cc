@@ -20,7 +20,7 @@ struct HostFunction {
   std::uint64_t stream;  // name
   bool blocking;         // its stream and the legacy stream wait for each other
   bool legacy;
-  std::uint64_t event;   // recorded behind the work that comes before
+  std::uint64_t event;  // recorded behind the work that comes before
   std::function<void(CUresult)> run;
 };
 
@@ -46,7 +46,8 @@ class Runner {
   template <class Concerns>
   void wait(Concerns concerns) {
     std::unique_lock lock(mutex_);
-    if (std::this_thread::get_id() == thread_) return;  // a host function that calls CUDA: it would wait for itself
+    if (std::this_thread::get_id() == thread_)
+      return;  // a host function that calls CUDA: it would wait for itself
     changed_.wait(lock, [&] { return std::ranges::none_of(waiting_, concerns); });
   }
 
@@ -99,10 +100,14 @@ CUresult enqueue(CUstream handle, std::function<void(CUresult)> run) {
   Context& context = *stream->context;
   session::Session& session = context.client->session();
   const std::uint64_t event = context.client->mint();
-  if (auto made = session.post(wire::EventCreate(event, context.name.load(), CU_EVENT_DISABLE_TIMING, 0)); !made) return to_cuda(made.error());
-  if (auto recorded = session.post(wire::EventRecord(event, stream->name, 0, 0)); !recorded) return to_cuda(recorded.error());
+  if (auto made = session.post(wire::EventCreate(event, context.name.load(), CU_EVENT_DISABLE_TIMING, 0));
+      !made)
+    return to_cuda(made.error());
+  if (auto recorded = session.post(wire::EventRecord(event, stream->name, 0, 0)); !recorded)
+    return to_cuda(recorded.error());
   const bool legacy = context.legacy.load() == stream;
-  Runner::get().add({&context, stream->name, (stream->flags & CU_STREAM_NON_BLOCKING) == 0, legacy, event, std::move(run)});
+  Runner::get().add(
+      {&context, stream->name, (stream->flags & CU_STREAM_NON_BLOCKING) == 0, legacy, event, std::move(run)});
   return CUDA_SUCCESS;
 }
 

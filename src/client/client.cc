@@ -21,11 +21,20 @@ namespace {
 constexpr std::size_t kOfferedRanges = 4;
 
 /// Variables that decide how CUDA behaves; an entry that ends in '*' is a prefix.
-constexpr std::array<std::string_view, 14> kForwarded{
-    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",      "CUDA_LAUNCH_BLOCKING",   "CUDA_MODULE_LOADING",
-    "CUDA_FORCE_PTX_JIT",   "CUDA_DISABLE_PTX_JIT",   "CUDA_FORCE_JIT",         "CUDA_DISABLE_JIT",
-    "CUDA_CACHE_DISABLE",   "CUDA_CACHE_MAXSIZE",     "CUDA_DEVICE_MAX_CONNECTIONS",
-    "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "NCCL_*"};
+constexpr std::array<std::string_view, 14> kForwarded{"CUDA_VISIBLE_DEVICES",
+                                                      "CUDA_DEVICE_ORDER",
+                                                      "CUDA_LAUNCH_BLOCKING",
+                                                      "CUDA_MODULE_LOADING",
+                                                      "CUDA_FORCE_PTX_JIT",
+                                                      "CUDA_DISABLE_PTX_JIT",
+                                                      "CUDA_FORCE_JIT",
+                                                      "CUDA_DISABLE_JIT",
+                                                      "CUDA_CACHE_DISABLE",
+                                                      "CUDA_CACHE_MAXSIZE",
+                                                      "CUDA_DEVICE_MAX_CONNECTIONS",
+                                                      "CUBLAS_WORKSPACE_CONFIG",
+                                                      "NVIDIA_TF32_OVERRIDE",
+                                                      "NCCL_*"};
 
 std::vector<std::pair<std::string, std::string>> forwarded_environment() {
   std::vector<std::pair<std::string, std::string>> found;
@@ -35,7 +44,8 @@ std::vector<std::pair<std::string, std::string>> forwarded_environment() {
     if (equals == std::string_view::npos) continue;
     const std::string_view name = line.substr(0, equals);
     for (const std::string_view allowed : kForwarded) {
-      const bool fits = allowed.ends_with('*') ? name.starts_with(allowed.substr(0, allowed.size() - 1)) : name == allowed;
+      const bool fits =
+          allowed.ends_with('*') ? name.starts_with(allowed.substr(0, allowed.size() - 1)) : name == allowed;
       if (fits) found.emplace_back(name, line.substr(equals + 1));
     }
   }
@@ -64,7 +74,8 @@ std::vector<wire::AddressRange> as_wire(const std::vector<AddressReservation>& r
 AddressReservation chosen(std::vector<AddressReservation>& reservations, const wire::AddressRange* range) {
   if (range != nullptr && range->bytes() != 0) {
     for (auto& reservation : reservations) {
-      if (reservation.base() == range->base() && reservation.bytes() == range->bytes()) return std::move(reservation);
+      if (reservation.base() == range->base() && reservation.bytes() == range->bytes())
+        return std::move(reservation);
     }
   }
   return {};
@@ -85,9 +96,12 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
   if (const std::string path(settings.text("token-file")); !path.empty()) {
     std::ifstream file(path);
     if (!file || !std::getline(file, options.token)) {
-      return std::unexpected(OpenFailure{CUDA_ERROR_NOT_PERMITTED, "cannot read the token file " + path + "; set AVEC_TOKEN_FILE to a file that holds the executor's token"});
+      return std::unexpected(OpenFailure{
+          CUDA_ERROR_NOT_PERMITTED, "cannot read the token file " + path +
+                                        "; set AVEC_TOKEN_FILE to a file that holds the executor's token"});
     }
-    while (!options.token.empty() && (options.token.back() == '\r' || options.token.back() == ' ')) options.token.pop_back();
+    while (!options.token.empty() && (options.token.back() == '\r' || options.token.back() == ' '))
+      options.token.pop_back();
   }
   return options;
 }
@@ -111,21 +125,30 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   wanted.host_ranges = as_wire(host_ranges);
 
   session::Callbacks callbacks;
-  callbacks.deferred_error = [raw = client.get()](wire::Opcode, std::uint64_t, int status) { raw->posted_call_failed(status); };
+  callbacks.deferred_error = [raw = client.get()](wire::Opcode, std::uint64_t, int status) {
+    raw->posted_call_failed(status);
+  };
   callbacks.closed = [raw = client.get()](const std::string& reason) { raw->session_lost(reason); };
-  callbacks.device_output = [](int descriptor, std::string_view text) { write_device_output(descriptor, text); };
+  callbacks.device_output = [](int descriptor, std::string_view text) {
+    write_device_output(descriptor, text);
+  };
   auto session = session::Session::open(std::move(wanted), std::move(callbacks));
-  if (!session) return std::unexpected(OpenFailure{open_failure_to_cuda(session.error().error), session.error().message});
+  if (!session)
+    return std::unexpected(OpenFailure{open_failure_to_cuda(session.error().error), session.error().message});
 
   const wire::HelloReply& hello = (*session)->hello();
   AddressReservation device_range = chosen(device_ranges, hello.device_range());
   AddressReservation host_range = chosen(host_ranges, hello.host_range());
   if (device_range.bytes() == 0) {
-    return std::unexpected(OpenFailure{CUDA_ERROR_SYSTEM_NOT_READY,
-        "no address range is free both here and on " + (*session)->peer() + "; without one device memory cannot be addressed (is ulimit -v set?)"});
+    return std::unexpected(
+        OpenFailure{CUDA_ERROR_SYSTEM_NOT_READY,
+                    "no address range is free both here and on " + (*session)->peer() +
+                        "; without one device memory cannot be addressed (is ulimit -v set?)"});
   }
   if (hello.devices() == nullptr || hello.devices()->size() == 0) {
-    return std::unexpected(OpenFailure{CUDA_ERROR_NO_DEVICE, "the executor " + (*session)->peer() + " has no device for this session; check CUDA_VISIBLE_DEVICES"});
+    return std::unexpected(
+        OpenFailure{CUDA_ERROR_NO_DEVICE, "the executor " + (*session)->peer() +
+                                              " has no device for this session; check CUDA_VISIBLE_DEVICES"});
   }
   client->adopt(std::move(*session), std::move(device_range), std::move(host_range));
   return client;
@@ -142,7 +165,8 @@ Client::Client(std::shared_ptr<session::Session> session) {
   adopt(std::move(session), std::move(device_range), std::move(host_range));
 }
 
-void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation device_range, AddressReservation host_range) {
+void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation device_range,
+                   AddressReservation host_range) {
   session_ = std::move(session);
   const wire::HelloReply& hello = session_->hello();
   driver_version_ = hello.driver_version();
@@ -166,7 +190,8 @@ void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation
 Client::~Client() { close(); }
 
 Device* Client::device(CUdevice ordinal) {
-  return ordinal >= 0 && ordinal < device_count() ? devices_[static_cast<std::size_t>(ordinal)].get() : nullptr;
+  return ordinal >= 0 && ordinal < device_count() ? devices_[static_cast<std::size_t>(ordinal)].get()
+                                                  : nullptr;
 }
 
 Context* Client::primary(CUdevice ordinal) {
@@ -181,7 +206,8 @@ void Client::add_context(Context* context) {
 
 std::size_t Client::active_contexts() {
   std::scoped_lock lock(contexts_mutex_);
-  return static_cast<std::size_t>(std::ranges::count_if(contexts_, [](const Context* context) { return context->active(); }));
+  return static_cast<std::size_t>(
+      std::ranges::count_if(contexts_, [](const Context* context) { return context->active(); }));
 }
 
 CUresult Client::synchronized(CUresult own) {

@@ -95,7 +95,8 @@ class Client {
 
  private:
   Client();
-  void adopt(std::shared_ptr<session::Session> session, AddressReservation device_range, AddressReservation host_range);
+  void adopt(std::shared_ptr<session::Session> session, AddressReservation device_range,
+             AddressReservation host_range);
 
   std::shared_ptr<session::Session> session_;  // the engine's progress thread holds it as well
   std::atomic<std::uint64_t> next_name_{1};

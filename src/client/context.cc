@@ -48,8 +48,8 @@ CUresult activate(Context& context) {
   legacy->name = name + 1;
   legacy->is_default = true;
   context.id = name;
-  const auto posted = client.session().post(wire::ContextCreate(name, name + 1, name + 2, context.device->ordinal(),
-                                                                context.flags.load(), context.primary ? 1 : 0, 0));
+  const auto posted = client.session().post(wire::ContextCreate(
+      name, name + 1, name + 2, context.device->ordinal(), context.flags.load(), context.primary ? 1 : 0, 0));
   if (!posted) {
     Slab<Stream>::destroy(legacy);
     return to_cuda(posted.error());
@@ -100,8 +100,10 @@ CUresult usable_context(Context*& context) noexcept {
     return error;
   }
   const int sticky = current->error.load(std::memory_order_relaxed);
-  if (sticky != CUDA_SUCCESS) [[unlikely]] return static_cast<CUresult>(sticky);
-  if (!current->active()) [[unlikely]] return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  if (sticky != CUDA_SUCCESS) [[unlikely]]
+    return static_cast<CUresult>(sticky);
+  if (!current->active()) [[unlikely]]
+    return CUDA_ERROR_CONTEXT_IS_DESTROYED;
   context = current;
   return CUDA_SUCCESS;
 }
@@ -201,7 +203,8 @@ CUresult context_set_flags(unsigned flags) {
 
 CUresult context_get_id(CUcontext handle, unsigned long long* id) {
   const Context* context = handle == nullptr ? current_context : find_context(handle);
-  if (context == nullptr) return handle == nullptr ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  if (context == nullptr)
+    return handle == nullptr ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_CONTEXT_IS_DESTROYED;
   if (id == nullptr) return CUDA_ERROR_INVALID_VALUE;
   *id = context->id;
   return CUDA_SUCCESS;
@@ -259,7 +262,8 @@ CUresult context_set_limit(CUlimit limit, std::size_t value) {
   if (limit < 0 || limit >= CU_LIMIT_MAX) return CUDA_ERROR_INVALID_VALUE;
   std::size_t known = 0;
   if (!context->device->limit(known, limit)) return CUDA_ERROR_UNSUPPORTED_LIMIT;
-  return to_cuda(context->client->session().post(wire::ContextSetLimit(context->name.load(), limit, 0, value)));
+  return to_cuda(
+      context->client->session().post(wire::ContextSetLimit(context->name.load(), limit, 0, value)));
 }
 
 CUresult context_get_cache_config(CUfunc_cache* config) {
@@ -274,12 +278,14 @@ CUresult context_get_cache_config(CUfunc_cache* config) {
 CUresult context_set_cache_config(CUfunc_cache config) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  if (config < CU_FUNC_CACHE_PREFER_NONE || config > CU_FUNC_CACHE_PREFER_EQUAL) return CUDA_ERROR_INVALID_VALUE;
+  if (config < CU_FUNC_CACHE_PREFER_NONE || config > CU_FUNC_CACHE_PREFER_EQUAL)
+    return CUDA_ERROR_INVALID_VALUE;
   {
     std::scoped_lock lock(context->mutex);
     context->cache_config = config;
   }
-  return to_cuda(context->client->session().post(wire::ContextSetCacheConfig(context->name.load(), config, 0)));
+  return to_cuda(
+      context->client->session().post(wire::ContextSetCacheConfig(context->name.load(), config, 0)));
 }
 
 CUresult context_stream_priority_range(int* least, int* greatest) {
@@ -305,11 +311,6 @@ CUresult context_disable_peer_access(CUcontext peer) {
   return find_context(peer) == nullptr ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
 }
 
-CUresult context_reset_persisting_l2() {
-  Context* context;
-  return usable_context(context);  // a hint: access policies are not forwarded, so nothing persists
-}
-
 CUresult context_exec_affinity(CUexecAffinityParam* affinity, CUexecAffinityType type) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
@@ -322,7 +323,8 @@ CUresult primary_retain(Client& client, CUcontext* handle, CUdevice device) {
   Context* context = client.primary(device);
   if (context == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   std::scoped_lock lock(lifecycle());
-  if (const int sticky = context->error.load(); sticky != CUDA_SUCCESS && !context->active()) return static_cast<CUresult>(sticky);
+  if (const int sticky = context->error.load(); sticky != CUDA_SUCCESS && !context->active())
+    return static_cast<CUresult>(sticky);
   if (!context->active()) {
     if (const CUresult result = activate(*context); result != CUDA_SUCCESS) return result;
   }

@@ -26,11 +26,11 @@ struct Context {
   std::atomic<unsigned> flags{0};
   std::uint64_t id = 0;
 
-  std::atomic<std::uint64_t> name{0};       ///< on the wire; 0: not active
-  std::atomic<Stream*> legacy{nullptr};     ///< the default stream
-  std::atomic<int> error{CUDA_SUCCESS};     ///< sticky: what every call returns from now on
-  std::atomic<int> host_functions{0};       ///< of its streams, not yet run (callbacks.h)
-  std::atomic<unsigned> retained{0};        ///< primary: retains not yet released
+  std::atomic<std::uint64_t> name{0};    ///< on the wire; 0: not active
+  std::atomic<Stream*> legacy{nullptr};  ///< the default stream
+  std::atomic<int> error{CUDA_SUCCESS};  ///< sticky: what every call returns from now on
+  std::atomic<int> host_functions{0};    ///< of its streams, not yet run (callbacks.h)
+  std::atomic<unsigned> retained{0};     ///< primary: retains not yet released
 
   std::mutex mutex;  ///< guards what follows
   std::unordered_set<Stream*> streams;
@@ -74,7 +74,6 @@ CUresult context_set_cache_config(CUfunc_cache config);
 CUresult context_stream_priority_range(int* least, int* greatest);
 CUresult context_enable_peer_access(CUcontext peer, unsigned flags);
 CUresult context_disable_peer_access(CUcontext peer);
-CUresult context_reset_persisting_l2();
 CUresult context_exec_affinity(CUexecAffinityParam* affinity, CUexecAffinityType type);
 
 CUresult primary_retain(Client& client, CUcontext* context, CUdevice device);

@@ -34,7 +34,8 @@ struct Shape {
   std::uint64_t width = 0, height = 0;
   /// Bytes from the first to the last of rows `pitch` apart; false when they overflow.
   bool extent(std::uint64_t pitch, std::uint64_t& bytes) const {
-    return !__builtin_mul_overflow(height - 1, pitch, &bytes) && !__builtin_add_overflow(bytes, width, &bytes);
+    return !__builtin_mul_overflow(height - 1, pitch, &bytes) &&
+           !__builtin_add_overflow(bytes, width, &bytes);
   }
 };
 
@@ -57,7 +58,11 @@ CUresult classify(Client& client, Side& side, const Shape& shape) {
 class RowCopy {
  public:
   RowCopy(Stream& stream, const Side& destination, const Side& source, const Shape& shape)
-      : stream_(stream), session_(stream.context->client->session()), destination_(destination), source_(source), shape_(shape) {}
+      : stream_(stream),
+        session_(stream.context->client->session()),
+        destination_(destination),
+        source_(source),
+        shape_(shape) {}
 
   CUresult run(Completion completion) {
     if (destination_.on_device()) return source_.on_device() ? on_device() : to_device();
@@ -66,27 +71,33 @@ class RowCopy {
 
  private:
   bool tight(const Side& side) const { return shape_.height == 1 || side.pitch == shape_.width; }
-  std::uint64_t rows_at_once() const { return std::clamp<std::uint64_t>(kStagingBytes / shape_.width, 1, shape_.height); }
+  std::uint64_t rows_at_once() const {
+    return std::clamp<std::uint64_t>(kStagingBytes / shape_.width, 1, shape_.height);
+  }
 
   CUresult on_device() {
-    return to_cuda(session_.post(wire::CopyOnDevice(destination_.address, destination_.pitch, source_.address, source_.pitch,
-                                                    shape_.width, shape_.height, stream_.name)));
+    return to_cuda(
+        session_.post(wire::CopyOnDevice(destination_.address, destination_.pitch, source_.address,
+                                         source_.pitch, shape_.width, shape_.height, stream_.name)));
   }
 
   CUresult to_device() {
     if (const CUresult result = settle(source_); result != CUDA_SUCCESS) return result;
     const auto body = [&](std::uint64_t row, std::uint64_t rows) {
-      return wire::CopyToDevice(destination_.address + row * destination_.pitch, destination_.pitch, shape_.width, rows, stream_.name);
+      return wire::CopyToDevice(destination_.address + row * destination_.pitch, destination_.pitch,
+                                shape_.width, rows, stream_.name);
     };
     if (tight(source_)) {
-      return to_cuda(session_.post(body(0, shape_.height), ConstBytes(source_.host(), shape_.width * shape_.height)));
+      return to_cuda(
+          session_.post(body(0, shape_.height), ConstBytes(source_.host(), shape_.width * shape_.height)));
     }
     const std::uint64_t most = rows_at_once();
     const auto staging = std::make_unique_for_overwrite<std::byte[]>(most * shape_.width);
     for (std::uint64_t row = 0; row < shape_.height; row += most) {
       const std::uint64_t rows = std::min(most, shape_.height - row);
       for (std::uint64_t i = 0; i < rows; ++i) {
-        std::memcpy(staging.get() + i * shape_.width, source_.host() + (row + i) * source_.pitch, shape_.width);
+        std::memcpy(staging.get() + i * shape_.width, source_.host() + (row + i) * source_.pitch,
+                    shape_.width);
       }
       const auto posted = session_.post(body(row, rows), ConstBytes(staging.get(), rows * shape_.width));
       if (!posted) return to_cuda(posted.error());
@@ -96,13 +107,15 @@ class RowCopy {
 
   CUresult from_device(Completion completion) {
     const auto body = [&](std::uint64_t row, std::uint64_t rows) {
-      return wire::CopyFromDevice(source_.address + row * source_.pitch, source_.pitch, shape_.width, rows, stream_.name);
+      return wire::CopyFromDevice(source_.address + row * source_.pitch, source_.pitch, shape_.width, rows,
+                                  stream_.name);
     };
     if (tight(destination_)) {
       // Into pageable memory CUDA too returns only when the bytes are there.
       const bool waits = completion == Completion::kSynchronous || destination_.kind == Kind::kPageable;
-      const auto pending = session_.post_deferred(body(0, shape_.height), MutableBytes(destination_.host(), shape_.width * shape_.height),
-                                                  waits ? session::Attend::kWaiter : session::Attend::kNobody);
+      const auto pending = session_.post_deferred(
+          body(0, shape_.height), MutableBytes(destination_.host(), shape_.width * shape_.height),
+          waits ? session::Attend::kWaiter : session::Attend::kNobody);
       if (!pending) return to_cuda(pending.error());
       if (!waits) return CUDA_SUCCESS;
       return arrived(session_.wait_deferred(*pending));
@@ -111,11 +124,14 @@ class RowCopy {
     const auto staging = std::make_unique_for_overwrite<std::byte[]>(most * shape_.width);
     for (std::uint64_t row = 0; row < shape_.height; row += most) {
       const std::uint64_t rows = std::min(most, shape_.height - row);
-      const auto pending = session_.post_deferred(body(row, rows), MutableBytes(staging.get(), rows * shape_.width));
+      const auto pending =
+          session_.post_deferred(body(row, rows), MutableBytes(staging.get(), rows * shape_.width));
       if (!pending) return to_cuda(pending.error());
-      if (const CUresult result = arrived(session_.wait_deferred(*pending)); result != CUDA_SUCCESS) return result;
+      if (const CUresult result = arrived(session_.wait_deferred(*pending)); result != CUDA_SUCCESS)
+        return result;
       for (std::uint64_t i = 0; i < rows; ++i) {
-        std::memcpy(destination_.host() + (row + i) * destination_.pitch, staging.get() + i * shape_.width, shape_.width);
+        std::memcpy(destination_.host() + (row + i) * destination_.pitch, staging.get() + i * shape_.width,
+                    shape_.width);
       }
     }
     return CUDA_SUCCESS;
@@ -127,7 +143,8 @@ class RowCopy {
     if (const CUresult result = settle(source_); result != CUDA_SUCCESS) return result;
     if (const CUresult result = settle(destination_); result != CUDA_SUCCESS) return result;
     for (std::uint64_t row = 0; row < shape_.height; ++row) {
-      std::memmove(destination_.host() + row * destination_.pitch, source_.host() + row * source_.pitch, shape_.width);
+      std::memmove(destination_.host() + row * destination_.pitch, source_.host() + row * source_.pitch,
+                   shape_.width);
     }
     return CUDA_SUCCESS;
   }
@@ -166,12 +183,13 @@ CUresult copy_rows(CUstream handle, Side destination, Side source, Shape shape, 
 /// True when the address is device memory of the stream's client.
 bool is_device_memory(CUstream handle, std::uint64_t address) {
   Stream* stream;
-  return resolve_stream(handle, stream) == CUDA_SUCCESS && look_up(*stream->context->client, address).device.has_value();
+  return resolve_stream(handle, stream) == CUDA_SUCCESS &&
+         look_up(*stream->context->client, address).device.has_value();
 }
 
 /// One end of a CUDA_MEMCPY2D or 3D: where its first byte lies.
-CUresult side_of(CUmemorytype type, CUdeviceptr device, const void* host, std::size_t pitch, std::size_t x, std::size_t y,
-                 const Shape& shape, Side& side) {
+CUresult side_of(CUmemorytype type, CUdeviceptr device, const void* host, std::size_t pitch, std::size_t x,
+                 std::size_t y, const Shape& shape, Side& side) {
   switch (type) {
     case CU_MEMORYTYPE_HOST:
       side.address = reinterpret_cast<std::uint64_t>(host);
@@ -196,11 +214,13 @@ CUresult side_of(CUmemorytype type, CUdeviceptr device, const void* host, std::s
 
 }  // namespace
 
-CUresult copy(CUdeviceptr destination, CUdeviceptr source, std::size_t bytes, CUstream stream, Completion completion) {
+CUresult copy(CUdeviceptr destination, CUdeviceptr source, std::size_t bytes, CUstream stream,
+              Completion completion) {
   return copy_rows(stream, {destination, bytes}, {source, bytes}, {bytes, 1}, completion);
 }
 
-CUresult copy_to_device(CUdeviceptr destination, const void* source, std::size_t bytes, CUstream stream, Completion completion) {
+CUresult copy_to_device(CUdeviceptr destination, const void* source, std::size_t bytes, CUstream stream,
+                        Completion completion) {
   if (bytes != 0 && !is_device_memory(stream, destination)) {
     Stream* ignored;
     const CUresult result = resolve_stream(stream, ignored);
@@ -209,7 +229,8 @@ CUresult copy_to_device(CUdeviceptr destination, const void* source, std::size_t
   return copy(destination, reinterpret_cast<CUdeviceptr>(source), bytes, stream, completion);
 }
 
-CUresult copy_from_device(void* destination, CUdeviceptr source, std::size_t bytes, CUstream stream, Completion completion) {
+CUresult copy_from_device(void* destination, CUdeviceptr source, std::size_t bytes, CUstream stream,
+                          Completion completion) {
   if (bytes != 0 && !is_device_memory(stream, source)) {
     Stream* ignored;
     const CUresult result = resolve_stream(stream, ignored);
@@ -226,9 +247,11 @@ CUresult copy_2d(const CUDA_MEMCPY2D& what, CUstream stream, Completion completi
   const Shape shape{what.WidthInBytes, what.Height};
   Side destination, source;
   if (shape.width != 0 && shape.height != 0) {
-    CUresult result = side_of(what.srcMemoryType, what.srcDevice, what.srcHost, what.srcPitch, what.srcXInBytes, what.srcY, shape, source);
+    CUresult result = side_of(what.srcMemoryType, what.srcDevice, what.srcHost, what.srcPitch,
+                              what.srcXInBytes, what.srcY, shape, source);
     if (result != CUDA_SUCCESS) return result;
-    result = side_of(what.dstMemoryType, what.dstDevice, what.dstHost, what.dstPitch, what.dstXInBytes, what.dstY, shape, destination);
+    result = side_of(what.dstMemoryType, what.dstDevice, what.dstHost, what.dstPitch, what.dstXInBytes,
+                     what.dstY, shape, destination);
     if (result != CUDA_SUCCESS) return result;
   }
   return copy_rows(stream, destination, source, shape, completion);
@@ -237,10 +260,12 @@ CUresult copy_2d(const CUDA_MEMCPY2D& what, CUstream stream, Completion completi
 CUresult copy_3d(const CUDA_MEMCPY3D& what, CUstream stream, Completion completion) {
   if (what.reserved0 != nullptr || what.reserved1 != nullptr) return CUDA_ERROR_INVALID_VALUE;
   Shape shape{what.WidthInBytes, what.Height};
-  if (shape.width == 0 || shape.height == 0 || what.Depth == 0) return copy_rows(stream, {}, {}, {}, completion);
+  if (shape.width == 0 || shape.height == 0 || what.Depth == 0)
+    return copy_rows(stream, {}, {}, {}, completion);
   const std::size_t source_rows = what.srcHeight != 0 ? what.srcHeight : what.srcY + shape.height;
   const std::size_t destination_rows = what.dstHeight != 0 ? what.dstHeight : what.dstY + shape.height;
-  if (source_rows < what.srcY + shape.height || destination_rows < what.dstY + shape.height) return CUDA_ERROR_INVALID_VALUE;
+  if (source_rows < what.srcY + shape.height || destination_rows < what.dstY + shape.height)
+    return CUDA_ERROR_INVALID_VALUE;
   // In rows from the beginning: slice z starts at row z * rows of a slice. More than one slice
   // needs a pitch, which side_of then insists on.
   Side destination, source;
@@ -251,7 +276,8 @@ CUresult copy_3d(const CUDA_MEMCPY3D& what, CUstream stream, Completion completi
   result = side_of(what.dstMemoryType, what.dstDevice, what.dstHost, what.dstPitch, what.dstXInBytes,
                    what.dstZ * destination_rows + what.dstY, all, destination);
   if (result != CUDA_SUCCESS) return result;
-  if (source_rows == shape.height && destination_rows == shape.height) return copy_rows(stream, destination, source, all, completion);
+  if (source_rows == shape.height && destination_rows == shape.height)
+    return copy_rows(stream, destination, source, all, completion);
   for (std::size_t z = 0; z < what.Depth; ++z) {
     result = copy_rows(stream, destination, source, shape, completion);
     if (result != CUDA_SUCCESS) return result;
@@ -261,8 +287,8 @@ CUresult copy_3d(const CUDA_MEMCPY3D& what, CUstream stream, Completion completi
   return CUDA_SUCCESS;
 }
 
-CUresult copy_peer(CUdeviceptr destination, CUcontext destination_context, CUdeviceptr source, CUcontext source_context,
-                   std::size_t bytes, CUstream stream, Completion completion) {
+CUresult copy_peer(CUdeviceptr destination, CUcontext destination_context, CUdeviceptr source,
+                   CUcontext source_context, std::size_t bytes, CUstream stream, Completion completion) {
   for (const CUcontext handle : {destination_context, source_context}) {
     const Context* context = find_context(handle);
     if (context == nullptr || !context->active()) return CUDA_ERROR_INVALID_CONTEXT;
@@ -278,17 +304,19 @@ void fill_host_row(std::byte* row, unsigned value, unsigned element_bytes, std::
 
 }  // namespace
 
-CUresult set_memory(CUdeviceptr destination, std::size_t pitch, unsigned value, unsigned element_bytes, std::size_t width,
-                    std::size_t height, CUstream handle, Completion completion) {
+CUresult set_memory(CUdeviceptr destination, std::size_t pitch, unsigned value, unsigned element_bytes,
+                    std::size_t width, std::size_t height, CUstream handle, Completion completion) {
   Stream* stream;
   if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
   if (width == 0 || height == 0) return CUDA_SUCCESS;
   Shape shape{0, height};
   if (__builtin_mul_overflow(width, element_bytes, &shape.width)) return CUDA_ERROR_INVALID_VALUE;
   if (height == 1) pitch = shape.width;
-  if (destination % element_bytes != 0 || pitch % element_bytes != 0 || pitch < shape.width) return CUDA_ERROR_INVALID_VALUE;
+  if (destination % element_bytes != 0 || pitch % element_bytes != 0 || pitch < shape.width)
+    return CUDA_ERROR_INVALID_VALUE;
   Side side{destination, pitch};
-  if (const CUresult result = classify(*stream->context->client, side, shape); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = classify(*stream->context->client, side, shape); result != CUDA_SUCCESS)
+    return result;
   if (side.kind == Kind::kPageable) return CUDA_ERROR_INVALID_VALUE;
   if (side.on_device()) {
     (void)completion;  // CUDA too returns before a set of device memory is done
@@ -296,7 +324,8 @@ CUresult set_memory(CUdeviceptr destination, std::size_t pitch, unsigned value, 
         wire::MemSet(destination, pitch, width, height, stream->name, value, element_bytes)));
   }
   if (const CUresult result = synchronize(*stream); result != CUDA_SUCCESS) return result;
-  for (std::size_t row = 0; row < height; ++row) fill_host_row(side.host() + row * pitch, value, element_bytes, width);
+  for (std::size_t row = 0; row < height; ++row)
+    fill_host_row(side.host() + row * pitch, value, element_bytes, width);
   return CUDA_SUCCESS;
 }
 

@@ -71,8 +71,10 @@ Device::Device(CUdevice ordinal, const wire::DeviceFacts& facts)
       total_bytes_(facts.total_bytes()),
       least_priority_(facts.least_priority()),
       greatest_priority_(facts.greatest_priority()) {
-  if (facts.uuid() != nullptr) std::copy_n(facts.uuid()->begin(), std::min<std::size_t>(facts.uuid()->size(), 16), uuid_.begin());
-  if (facts.attributes() != nullptr) attributes_.assign(facts.attributes()->begin(), facts.attributes()->end());
+  if (facts.uuid() != nullptr)
+    std::copy_n(facts.uuid()->begin(), std::min<std::size_t>(facts.uuid()->size(), 16), uuid_.begin());
+  if (facts.attributes() != nullptr)
+    attributes_.assign(facts.attributes()->begin(), facts.attributes()->end());
   if (facts.limits() != nullptr) limits_.assign(facts.limits()->begin(), facts.limits()->end());
   for (const CUdevice_attribute masked : kMasked) {
     if (static_cast<std::size_t>(masked) < attributes_.size()) attributes_[masked] = 0;
@@ -86,7 +88,8 @@ CUuuid Device::uuid() const {
 }
 
 CUresult Device::attribute(int& value, CUdevice_attribute which) const {
-  if (which < 1 || (which >= CU_DEVICE_ATTRIBUTE_MAX && static_cast<std::size_t>(which) >= attributes_.size())) {
+  if (which < 1 ||
+      (which >= CU_DEVICE_ATTRIBUTE_MAX && static_cast<std::size_t>(which) >= attributes_.size())) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   // Known to us and not to an older executor: what it does not know it cannot do.
@@ -100,7 +103,8 @@ int Device::attribute(CUdevice_attribute which) const {
 }
 
 int Device::compute_capability() const {
-  return attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) * 10 + attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+  return attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) * 10 +
+         attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
 }
 
 bool Device::limit(std::size_t& value, CUlimit which) const {
@@ -191,9 +195,11 @@ CUresult device_properties(Client& client, CUdevprop* properties, CUdevice devic
   if (properties == nullptr) return CUDA_ERROR_INVALID_VALUE;
   *properties = {
       .maxThreadsPerBlock = facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK),
-      .maxThreadsDim = {facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X), facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y),
+      .maxThreadsDim = {facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X),
+                        facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y),
                         facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z)},
-      .maxGridSize = {facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X), facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y),
+      .maxGridSize = {facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X),
+                      facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y),
                       facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z)},
       .sharedMemPerBlock = facts->attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK),
       .totalConstantMemory = facts->attribute(CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY),
@@ -215,7 +221,8 @@ CUresult device_compute_capability(Client& client, int* major, int* minor, CUdev
   return CUDA_SUCCESS;
 }
 
-CUresult device_exec_affinity_support(Client& client, int* supported, CUexecAffinityType type, CUdevice device) {
+CUresult device_exec_affinity_support(Client& client, int* supported, CUexecAffinityType type,
+                                      CUdevice device) {
   if (client.device(device) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (supported == nullptr || type < 0 || type >= CU_EXEC_AFFINITY_TYPE_MAX) return CUDA_ERROR_INVALID_VALUE;
   *supported = 0;
@@ -229,10 +236,13 @@ CUresult device_can_access_peer(Client& client, int* can, CUdevice device, CUdev
   return CUDA_SUCCESS;
 }
 
-CUresult device_p2p_attribute(Client& client, int* value, CUdevice_P2PAttribute which, CUdevice source, CUdevice destination) {
-  if (client.device(source) == nullptr || client.device(destination) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
+CUresult device_p2p_attribute(Client& client, int* value, CUdevice_P2PAttribute which, CUdevice source,
+                              CUdevice destination) {
+  if (client.device(source) == nullptr || client.device(destination) == nullptr)
+    return CUDA_ERROR_INVALID_DEVICE;
   if (value == nullptr || source == destination) return CUDA_ERROR_INVALID_VALUE;
-  if (which < CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK || which > CU_DEVICE_P2P_ATTRIBUTE_CUDA_ARRAY_ACCESS_SUPPORTED) {
+  if (which < CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK ||
+      which > CU_DEVICE_P2P_ATTRIBUTE_CUDA_ARRAY_ACCESS_SUPPORTED) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   *value = 0;

@@ -59,8 +59,10 @@ CUresult device_by_pci_bus_id(Client& client, CUdevice* device, const char* id);
 CUresult device_pci_bus_id(Client& client, char* id, int bytes, CUdevice device);
 CUresult device_properties(Client& client, CUdevprop* properties, CUdevice device);
 CUresult device_compute_capability(Client& client, int* major, int* minor, CUdevice device);
-CUresult device_exec_affinity_support(Client& client, int* supported, CUexecAffinityType type, CUdevice device);
+CUresult device_exec_affinity_support(Client& client, int* supported, CUexecAffinityType type,
+                                      CUdevice device);
 CUresult device_can_access_peer(Client& client, int* can, CUdevice device, CUdevice peer);
-CUresult device_p2p_attribute(Client& client, int* value, CUdevice_P2PAttribute which, CUdevice source, CUdevice destination);
+CUresult device_p2p_attribute(Client& client, int* value, CUdevice_P2PAttribute which, CUdevice source,
+                              CUdevice destination);
 
 }  // namespace avec::client

@@ -36,7 +36,8 @@ CUresult event_create(CUevent* handle, unsigned flags) {
     context->events.insert(event);
   }
   *handle = handle_of(event);
-  return to_cuda(context->client->session().post(wire::EventCreate(event->name, context->name.load(), flags, 0)));
+  return to_cuda(
+      context->client->session().post(wire::EventCreate(event->name, context->name.load(), flags, 0)));
 }
 
 CUresult event_destroy(CUevent handle) {
@@ -61,7 +62,8 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
   if (flags == CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (flags != CU_EVENT_RECORD_DEFAULT) return CUDA_ERROR_INVALID_VALUE;
   event->recorded.store(true, std::memory_order_release);
-  return to_cuda(stream->context->client->session().post(wire::EventRecord(event->name, stream->name, flags, 0)));
+  return to_cuda(
+      stream->context->client->session().post(wire::EventRecord(event->name, stream->name, flags, 0)));
 }
 
 CUresult event_query(CUevent handle) {
@@ -92,7 +94,8 @@ CUresult event_elapsed_time(float* milliseconds, CUevent start_handle, CUevent e
   if (const CUresult result = find_event(end_handle, end); result != CUDA_SUCCESS) return result;
   if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const bool timed = ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) == 0;
-  if (!timed || start->context != end->context || !start->recorded.load() || !end->recorded.load()) return CUDA_ERROR_INVALID_HANDLE;
+  if (!timed || start->context != end->context || !start->recorded.load() || !end->recorded.load())
+    return CUDA_ERROR_INVALID_HANDLE;
   Client& client = *start->context->client;
   const auto reply = client.session().call(wire::EventElapsedTime(start->name, end->name));
   if (!reply) return to_cuda(reply.error());

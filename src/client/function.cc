@@ -16,7 +16,8 @@ Function* find_function(CUfunction handle) noexcept {
   Context* context;
   Function* function = nullptr;
   if (usable_context(context) != CUDA_SUCCESS) return nullptr;
-  return function_in(*context, reinterpret_cast<CUkernel>(handle), function) == CUDA_SUCCESS ? function : nullptr;
+  return function_in(*context, reinterpret_cast<CUkernel>(handle), function) == CUDA_SUCCESS ? function
+                                                                                             : nullptr;
 }
 
 namespace {
@@ -32,8 +33,11 @@ CUresult ready(CUfunction handle, Function*& function) {
 CUresult check_attribute(const Function& function, CUfunction_attribute which, int value) {
   switch (which) {
     case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: {
-      const std::int64_t most = function.context->device->attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-      return value >= 0 && std::int64_t{value} + function.static_shared_bytes <= most ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+      const std::int64_t most =
+          function.context->device->attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+      return value >= 0 && std::int64_t{value} + function.static_shared_bytes <= most
+                 ? CUDA_SUCCESS
+                 : CUDA_ERROR_INVALID_VALUE;
     }
     case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
       return value >= -1 && value <= 100 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
@@ -67,18 +71,22 @@ CUresult function_set_attribute(CUfunction handle, CUfunction_attribute which, i
       wire::FunctionSetAttribute(function->module_name, function->index, which, value, 0));
   if (!posted) return to_cuda(posted.error());
   std::scoped_lock lock(function->mutex);
-  if (function->attributes.size() <= static_cast<std::size_t>(which)) function->attributes.resize(static_cast<std::size_t>(which) + 1);
+  if (function->attributes.size() <= static_cast<std::size_t>(which))
+    function->attributes.resize(static_cast<std::size_t>(which) + 1);
   function->attributes[which] = value;
   function->occupancy.clear();
-  if (which == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) function->max_dynamic_shared_bytes.store(static_cast<std::uint32_t>(value));
+  if (which == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)
+    function->max_dynamic_shared_bytes.store(static_cast<std::uint32_t>(value));
   return CUDA_SUCCESS;
 }
 
 CUresult function_set_cache_config(CUfunction handle, CUfunc_cache config) {
   Function* function;
   if (const CUresult result = ready(handle, function); result != CUDA_SUCCESS) return result;
-  if (config < CU_FUNC_CACHE_PREFER_NONE || config > CU_FUNC_CACHE_PREFER_EQUAL) return CUDA_ERROR_INVALID_VALUE;
-  return to_cuda(function->context->client->session().post(wire::FunctionSetCacheConfig(function->module_name, function->index, config)));
+  if (config < CU_FUNC_CACHE_PREFER_NONE || config > CU_FUNC_CACHE_PREFER_EQUAL)
+    return CUDA_ERROR_INVALID_VALUE;
+  return to_cuda(function->context->client->session().post(
+      wire::FunctionSetCacheConfig(function->module_name, function->index, config)));
 }
 
 CUresult function_get_module(CUmodule* module, CUfunction handle) {

@@ -22,9 +22,11 @@ CUresult function_parameter(CUfunction function, std::size_t index, std::size_t*
 CUresult function_loading_state(CUfunctionLoadingState* state, CUfunction function);
 CUresult function_load(CUfunction function);
 
-CUresult occupancy_blocks(int* blocks, CUfunction function, int block_size, std::size_t shared_bytes, unsigned flags);
-CUresult occupancy_block_size(int* min_grid, int* block_size, CUfunction function, CUoccupancyB2DSize shared_of_block,
-                              std::size_t shared_bytes, int limit, unsigned flags);
+CUresult occupancy_blocks(int* blocks, CUfunction function, int block_size, std::size_t shared_bytes,
+                          unsigned flags);
+CUresult occupancy_block_size(int* min_grid, int* block_size, CUfunction function,
+                              CUoccupancyB2DSize shared_of_block, std::size_t shared_bytes, int limit,
+                              unsigned flags);
 CUresult occupancy_available_shared(std::size_t* bytes, CUfunction function, int blocks, int block_size);
 
 struct LaunchShape {
@@ -32,7 +34,8 @@ struct LaunchShape {
 };
 /// Posted. Every error that CUDA returns from a launch at once is decided here. `stream` 0
 /// means the legacy stream; the _ptsz entry points pass CU_STREAM_PER_THREAD for it.
-CUresult launch(CUfunction function, const LaunchShape& shape, CUstream stream, void** parameters, void** extra, bool cooperative);
+CUresult launch(CUfunction function, const LaunchShape& shape, CUstream stream, void** parameters,
+                void** extra, bool cooperative);
 CUresult launch_ex(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra);
 
 }  // namespace avec::client

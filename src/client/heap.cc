@@ -19,7 +19,9 @@ constexpr std::uint64_t kBlockAlignment = 512;
 /// physical memory for other programs.
 constexpr std::uint64_t kSegmentBytes = std::uint64_t{32} << 20;
 
-constexpr std::uint64_t rounded_up(std::uint64_t value, std::uint64_t unit) { return (value + unit - 1) / unit * unit; }
+constexpr std::uint64_t rounded_up(std::uint64_t value, std::uint64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
 
 }  // namespace
 
@@ -43,13 +45,16 @@ CUresult Heap::allocate(std::uint64_t bytes, Context& context, std::uint64_t& ad
   std::uint64_t base = dedicated ? 0 : place(device, rounded);
   if (base == 0) {
     Segment* segment = nullptr;
-    CUresult result = grow(lock, context, dedicated ? exact : std::max(exact, rounded_up(kSegmentBytes, granularity_)), dedicated, segment);
+    CUresult result =
+        grow(lock, context, dedicated ? exact : std::max(exact, rounded_up(kSegmentBytes, granularity_)),
+             dedicated, segment);
     if (result == CUDA_ERROR_OUT_OF_MEMORY && !dedicated) result = grow(lock, context, exact, false, segment);
     if (result == CUDA_ERROR_OUT_OF_MEMORY && trim(device)) {
       // The memory is back only when the work that used it is done.
       const std::uint64_t name = context.name.load();
       lock.unlock();
-      if (auto drained = session_.call(wire::ContextSynchronize(name)); !drained) return to_cuda(drained.error());
+      if (auto drained = session_.call(wire::ContextSynchronize(name)); !drained)
+        return to_cuda(drained.error());
       lock.lock();
       result = grow(lock, context, exact, dedicated, segment);
     }
@@ -82,7 +87,8 @@ std::uint64_t Heap::place(CUdevice device, std::uint64_t rounded) {
   return base;
 }
 
-CUresult Heap::grow(std::unique_lock<std::mutex>& lock, Context& context, std::uint64_t bytes, bool dedicated, Segment*& segment) {
+CUresult Heap::grow(std::unique_lock<std::mutex>& lock, Context& context, std::uint64_t bytes, bool dedicated,
+                    Segment*& segment) {
   const CUdevice device = context.device->ordinal();
   const std::uint64_t base = addresses_.take(bytes, granularity_);
   if (base == 0) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -117,7 +123,8 @@ bool Heap::trim(CUdevice device) {
   for (auto it = segments_.begin(); it != segments_.end();) {
     const auto segment = it++;
     const Segment& candidate = *segment->second;
-    const bool empty = !candidate.dedicated && candidate.gaps.size() == 1 && candidate.gaps.begin()->second.bytes == candidate.bytes;
+    const bool empty = !candidate.dedicated && candidate.gaps.size() == 1 &&
+                       candidate.gaps.begin()->second.bytes == candidate.bytes;
     if (candidate.device != device || !empty) continue;
     unmap(segment);
     any = true;

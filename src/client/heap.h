@@ -73,7 +73,8 @@ class Heap {
   using SizeKey = std::pair<std::uint64_t, std::uint64_t>;  // bytes, base
 
   std::uint64_t place(CUdevice device, std::uint64_t rounded);
-  CUresult grow(std::unique_lock<std::mutex>& lock, Context& context, std::uint64_t bytes, bool dedicated, Segment*& segment);
+  CUresult grow(std::unique_lock<std::mutex>& lock, Context& context, std::uint64_t bytes, bool dedicated,
+                Segment*& segment);
   bool trim(CUdevice device);
   void unmap(std::map<std::uint64_t, std::unique_ptr<Segment>>::iterator segment);
   void add_gap(Segment& segment, std::uint64_t base, FreeBlock gap);
@@ -112,8 +113,8 @@ class ForeignRanges {
   bool reserve_pages(std::uint64_t base, std::uint64_t bytes);
 
   mutable std::mutex mutex_;
-  std::map<std::uint64_t, Entry> entries_;                 // by base
-  std::map<std::uint64_t, AddressReservation> pages_;      // kept for the life of the client
+  std::map<std::uint64_t, Entry> entries_;             // by base
+  std::map<std::uint64_t, AddressReservation> pages_;  // kept for the life of the client
 };
 
 }  // namespace avec::client

@@ -22,7 +22,8 @@ HostMemory::HostMemory(session::Session& session, AddressReservation range)
     : session_(session), range_(std::move(range)), addresses_(range_.base(), range_.bytes()) {}
 
 CUresult HostMemory::allocate(void** pointer, std::size_t bytes, unsigned flags, Context& context) {
-  if (bytes == 0 || bytes > limits::kHostRangeBytes) return bytes == 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY;
+  if (bytes == 0 || bytes > limits::kHostRangeBytes)
+    return bytes == 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY;
   const std::uint64_t size = whole_pages(bytes);
   std::scoped_lock lock(mutex_);
   std::uint64_t base = 0;
@@ -71,7 +72,8 @@ CUresult HostMemory::add_registered(void* pointer, std::size_t bytes, unsigned f
   if (base == 0 || bytes == 0 || base + bytes < base) return CUDA_ERROR_INVALID_VALUE;
   // MS_ASYNC does nothing but tell whether all of it is mapped.
   const std::uint64_t page = whole_pages(1), first = base / page * page;
-  if (::msync(reinterpret_cast<void*>(first), base + bytes - first, MS_ASYNC) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (::msync(reinterpret_cast<void*>(first), base + bytes - first, MS_ASYNC) != 0)
+    return CUDA_ERROR_INVALID_VALUE;
   std::scoped_lock lock(mutex_);
   const auto after = blocks_.lower_bound(base + bytes);
   if (after != blocks_.begin()) {

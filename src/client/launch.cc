@@ -20,12 +20,15 @@ CUresult check_shape(const Function& function, const LaunchShape& shape) {
   const auto& limits = function.device_limits;
   // 0 - 1 wraps: zero dimensions fail the same comparison as too large ones.
   if (shape.block_x - 1 >= limits[0] || shape.block_y - 1 >= limits[1] || shape.block_z - 1 >= limits[2] ||
-      shape.grid_x - 1 >= limits[3] || shape.grid_y - 1 >= limits[4] || shape.grid_z - 1 >= limits[5]) [[unlikely]] {
+      shape.grid_x - 1 >= limits[3] || shape.grid_y - 1 >= limits[4] || shape.grid_z - 1 >= limits[5])
+      [[unlikely]] {
     return CUDA_ERROR_INVALID_VALUE;
   }
   const std::uint64_t threads = std::uint64_t{shape.block_x} * shape.block_y * shape.block_z;
-  if (threads > limits[6]) [[unlikely]] return CUDA_ERROR_INVALID_VALUE;
-  if (threads > function.max_threads) [[unlikely]] return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+  if (threads > limits[6]) [[unlikely]]
+    return CUDA_ERROR_INVALID_VALUE;
+  if (threads > function.max_threads) [[unlikely]]
+    return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
   if (shape.shared_bytes > function.max_dynamic_shared_bytes.load(std::memory_order_relaxed)) [[unlikely]] {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -47,7 +50,8 @@ CUresult read_extra(const Function& function, void** extra, const void*& buffer)
     }
   }
   if (function.parameter_bytes == 0) return CUDA_SUCCESS;
-  return buffer != nullptr && sized && bytes >= function.parameter_bytes ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return buffer != nullptr && sized && bytes >= function.parameter_bytes ? CUDA_SUCCESS
+                                                                         : CUDA_ERROR_INVALID_VALUE;
 }
 
 void pack(const Function& function, void** parameters, std::byte* out) {
@@ -76,8 +80,12 @@ CUresult check_cooperative(CUfunction handle, const Function& function, const La
   if (device.attribute(CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH) == 0) return CUDA_ERROR_NOT_SUPPORTED;
   int blocks = 0;
   const int threads = static_cast<int>(shape.block_x * shape.block_y * shape.block_z);
-  if (const CUresult result = occupancy_blocks(&blocks, handle, threads, shape.shared_bytes, 0); result != CUDA_SUCCESS) return result;
-  const std::uint64_t room = static_cast<std::uint64_t>(blocks) * static_cast<std::uint64_t>(device.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
+  if (const CUresult result = occupancy_blocks(&blocks, handle, threads, shape.shared_bytes, 0);
+      result != CUDA_SUCCESS)
+    return result;
+  const std::uint64_t room =
+      static_cast<std::uint64_t>(blocks) *
+      static_cast<std::uint64_t>(device.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
   const bool fits = std::uint64_t{shape.grid_x} * shape.grid_y * shape.grid_z <= room;
   return fits ? CUDA_SUCCESS : CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
 }
@@ -95,13 +103,18 @@ CUresult resolve_kernel(CUfunction handle, Function*& function) {
 
 }  // namespace
 
-CUresult launch(CUfunction handle, const LaunchShape& shape, CUstream stream_handle, void** parameters, void** extra, bool cooperative) {
+CUresult launch(CUfunction handle, const LaunchShape& shape, CUstream stream_handle, void** parameters,
+                void** extra, bool cooperative) {
   Stream* stream;
-  if (const CUresult result = stream_for_work(stream_handle, stream); result != CUDA_SUCCESS) [[unlikely]] return result;
+  if (const CUresult result = stream_for_work(stream_handle, stream); result != CUDA_SUCCESS) [[unlikely]]
+    return result;
   Function* function;
-  if (const CUresult result = resolve_kernel(handle, function); result != CUDA_SUCCESS) [[unlikely]] return result;
-  if (function->context != stream->context) [[unlikely]] return CUDA_ERROR_INVALID_HANDLE;
-  if (const CUresult result = check_shape(*function, shape); result != CUDA_SUCCESS) [[unlikely]] return result;
+  if (const CUresult result = resolve_kernel(handle, function); result != CUDA_SUCCESS) [[unlikely]]
+    return result;
+  if (function->context != stream->context) [[unlikely]]
+    return CUDA_ERROR_INVALID_HANDLE;
+  if (const CUresult result = check_shape(*function, shape); result != CUDA_SUCCESS) [[unlikely]]
+    return result;
 
   const void* buffer = nullptr;
   if (extra != nullptr) [[unlikely]] {
@@ -111,21 +124,25 @@ CUresult launch(CUfunction handle, const LaunchShape& shape, CUstream stream_han
     return CUDA_ERROR_INVALID_VALUE;
   }
   if (cooperative) [[unlikely]] {
-    if (const CUresult result = check_cooperative(handle, *function, shape); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = check_cooperative(handle, *function, shape); result != CUDA_SUCCESS)
+      return result;
   }
-  const wire::LaunchKernel body(function->module_name, function->index, shape.shared_bytes, shape.grid_x, shape.grid_y, shape.grid_z,
-                                shape.block_x, shape.block_y, shape.block_z, stream->name, cooperative ? 1 : 0, 0);
-  return to_cuda(stream->context->client->session().post_filled(body, function->parameter_bytes, [&](MutableBytes payload) {
-    if (buffer != nullptr) {
-      std::memcpy(payload.data(), buffer, payload.size());
-    } else {
-      pack(*function, parameters, payload.data());
-    }
-  }));
+  const wire::LaunchKernel body(function->module_name, function->index, shape.shared_bytes, shape.grid_x,
+                                shape.grid_y, shape.grid_z, shape.block_x, shape.block_y, shape.block_z,
+                                stream->name, cooperative ? 1 : 0, 0);
+  return to_cuda(stream->context->client->session().post_filled(
+      body, function->parameter_bytes, [&](MutableBytes payload) {
+        if (buffer != nullptr) {
+          std::memcpy(payload.data(), buffer, payload.size());
+        } else {
+          pack(*function, parameters, payload.data());
+        }
+      }));
 }
 
 CUresult launch_ex(const CUlaunchConfig* config, CUfunction handle, void** parameters, void** extra) {
-  if (config == nullptr || (config->numAttrs != 0 && config->attrs == nullptr)) return CUDA_ERROR_INVALID_VALUE;
+  if (config == nullptr || (config->numAttrs != 0 && config->attrs == nullptr))
+    return CUDA_ERROR_INVALID_VALUE;
   bool cooperative = false;
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     const CUlaunchAttribute& attribute = config->attrs[i];

@@ -70,7 +70,8 @@ CUresult list_kernels(Library& library) {
   Context* context;
   if (const CUresult result = any_context(*library.client, context); result != CUDA_SUCCESS) return result;
   Module* module;
-  if (const CUresult result = module_in_locked(library, *context, module); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = module_in_locked(library, *context, module); result != CUDA_SUCCESS)
+    return result;
   for (const Function* function : module->functions) {
     Kernel* kernel = Slab<Kernel>::make();
     if (kernel == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -109,7 +110,8 @@ CUresult library_load_file(Client& client, CUlibrary* handle, const char* path, 
   if (text.empty()) return CUDA_ERROR_INVALID_IMAGE;
   const auto bytes = std::as_bytes(std::span(text));
   std::vector<std::byte> image(bytes.begin(), bytes.end());
-  if (fatbin::image_kind(image) == fatbin::ImageKind::kText && image.back() != std::byte{0}) image.push_back(std::byte{0});
+  if (fatbin::image_kind(image) == fatbin::ImageKind::kText && image.back() != std::byte{0})
+    image.push_back(std::byte{0});
   return make_library(client, handle, std::move(image));
 }
 
@@ -204,13 +206,16 @@ CUresult function_in(Context& context, CUkernel handle, Function*& function) {
   Module* module;
   {
     std::scoped_lock library_lock(kernel->library->mutex);
-    if (const CUresult result = module_in_locked(*kernel->library, context, module); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = module_in_locked(*kernel->library, context, module); result != CUDA_SUCCESS)
+      return result;
   }
   const auto found = module->by_name.find(kernel->name);
   if (found == module->by_name.end()) return CUDA_ERROR_NOT_FOUND;
   function = found->second;
   for (const auto& [which, value] : kernel->attributes) {
-    if (const CUresult result = function_set_attribute(avec::client::handle_of(function), which, value); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = function_set_attribute(avec::client::handle_of(function), which, value);
+        result != CUDA_SUCCESS)
+      return result;
   }
   kernel->loaded.push_back({name, function});
   return CUDA_SUCCESS;
@@ -247,7 +252,9 @@ CUresult on_device(Kernel& kernel, CUdevice device, Action action) {
     if (context == nullptr) return CUDA_ERROR_INVALID_DEVICE;
     CUcontext ignored;
     if (!context->active()) {
-      if (const CUresult result = primary_retain(*kernel.library->client, &ignored, device); result != CUDA_SUCCESS) return result;
+      if (const CUresult result = primary_retain(*kernel.library->client, &ignored, device);
+          result != CUDA_SUCCESS)
+        return result;
     }
   }
   current_context = context;
@@ -263,13 +270,15 @@ CUresult on_device(Kernel& kernel, CUdevice device, Action action) {
 CUresult kernel_get_attribute(int* value, CUfunction_attribute which, CUkernel handle, CUdevice device) {
   Kernel* kernel = Slab<Kernel>::find(handle);
   if (kernel == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  return on_device(*kernel, device, [&](CUfunction function) { return function_get_attribute(value, which, function); });
+  return on_device(*kernel, device,
+                   [&](CUfunction function) { return function_get_attribute(value, which, function); });
 }
 
 CUresult kernel_set_attribute(CUfunction_attribute which, int value, CUkernel handle, CUdevice device) {
   Kernel* kernel = Slab<Kernel>::find(handle);
   if (kernel == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  const CUresult result = on_device(*kernel, device, [&](CUfunction function) { return function_set_attribute(function, which, value); });
+  const CUresult result = on_device(
+      *kernel, device, [&](CUfunction function) { return function_set_attribute(function, which, value); });
   if (result != CUDA_SUCCESS) return result;
   std::scoped_lock lock(kernel->mutex);  // contexts that load it later get the same
   std::erase_if(kernel->attributes, [&](const auto& entry) { return entry.first == which; });
@@ -280,7 +289,8 @@ CUresult kernel_set_attribute(CUfunction_attribute which, int value, CUkernel ha
 CUresult kernel_set_cache_config(CUkernel handle, CUfunc_cache config, CUdevice device) {
   Kernel* kernel = Slab<Kernel>::find(handle);
   if (kernel == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  return on_device(*kernel, device, [&](CUfunction function) { return function_set_cache_config(function, config); });
+  return on_device(*kernel, device,
+                   [&](CUfunction function) { return function_set_cache_config(function, config); });
 }
 
 CUresult kernel_get_name(const char** name, CUkernel handle) {

@@ -26,7 +26,8 @@ CUresult memory_allocate(CUdeviceptr* address, std::size_t bytes) {
   return result;
 }
 
-CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::size_t width, std::size_t height, unsigned element_bytes) {
+CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::size_t width,
+                               std::size_t height, unsigned element_bytes) {
   if (pitch == nullptr || width == 0 || height == 0) return CUDA_ERROR_INVALID_VALUE;
   if (element_bytes != 4 && element_bytes != 8 && element_bytes != 16) return CUDA_ERROR_INVALID_VALUE;
   const std::size_t row = (width + kPitchAlignment - 1) / kPitchAlignment * kPitchAlignment;
@@ -66,7 +67,8 @@ CUresult memory_address_range(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr
 CUresult host_allocate(void** pointer, std::size_t bytes, unsigned flags) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  constexpr unsigned kKnown = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
+  constexpr unsigned kKnown =
+      CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
   if (pointer == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
   return context->client->host_memory().allocate(pointer, bytes, flags, *context);
 }
@@ -80,10 +82,11 @@ CUresult host_free(void* pointer) {
 CUresult host_register(void* pointer, std::size_t bytes, unsigned flags) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  constexpr unsigned kKnown =
-      CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY;
+  constexpr unsigned kKnown = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
+                              CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY;
   if ((flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
-  if ((flags & (CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY)) != 0) return CUDA_ERROR_NOT_SUPPORTED;
+  if ((flags & (CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY)) != 0)
+    return CUDA_ERROR_NOT_SUPPORTED;
   return context->client->host_memory().add_registered(pointer, bytes, flags, *context);
 }
 
@@ -97,7 +100,8 @@ CUresult host_get_device_pointer(CUdeviceptr* address, void* pointer, unsigned f
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (address == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!context->client->host_memory().find(reinterpret_cast<std::uint64_t>(pointer))) return CUDA_ERROR_INVALID_VALUE;
+  if (!context->client->host_memory().find(reinterpret_cast<std::uint64_t>(pointer)))
+    return CUDA_ERROR_INVALID_VALUE;
   return CUDA_ERROR_NOT_SUPPORTED;  // kernels cannot reach memory of this machine
 }
 
@@ -128,7 +132,8 @@ CUresult give(void* data, T value) {
   return CUDA_SUCCESS;
 }
 
-CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address, const DeviceBlock& block) {
+CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address,
+                                  const DeviceBlock& block) {
   switch (which) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
       return give(data, handle_of(block.context));
@@ -156,7 +161,8 @@ CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdevic
   }
 }
 
-CUresult host_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address, const HostBlock& block, CUdevice device) {
+CUresult host_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address,
+                                const HostBlock& block, CUdevice device) {
   switch (which) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
       return give(data, handle_of(block.context));
@@ -203,7 +209,8 @@ CUresult common_attribute(void* data, CUpointer_attribute which) {
 CUresult attribute_of(void* data, CUpointer_attribute which, CUdeviceptr address, const Pointee& pointee) {
   if (const CUresult common = common_attribute(data, which); common != CUDA_ERROR_NOT_FOUND) return common;
   if (pointee.device) return device_pointer_attribute(data, which, address, *pointee.device);
-  return host_pointer_attribute(data, which, address, *pointee.host, pointee.host->context->device->ordinal());
+  return host_pointer_attribute(data, which, address, *pointee.host,
+                                pointee.host->context->device->ordinal());
 }
 
 /// What cuPointerGetAttributes gives for an address that CUDA does not know, or an attribute
@@ -257,7 +264,8 @@ CUresult pointer_attributes(unsigned count, CUpointer_attribute* which, void** d
   for (unsigned i = 0; i < count; ++i) {
     if (data[i] == nullptr || !known_attribute(which[i])) return CUDA_ERROR_INVALID_VALUE;
     const bool found = pointee.device || pointee.host;
-    if (!found || attribute_of(data[i], which[i], address, pointee) != CUDA_SUCCESS) give_nothing(data[i], which[i]);
+    if (!found || attribute_of(data[i], which[i], address, pointee) != CUDA_SUCCESS)
+      give_nothing(data[i], which[i]);
   }
   return CUDA_SUCCESS;
 }

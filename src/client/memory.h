@@ -15,7 +15,8 @@ namespace avec::client {
 class Client;
 
 CUresult memory_allocate(CUdeviceptr* address, std::size_t bytes);
-CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::size_t width, std::size_t height, unsigned element_bytes);
+CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::size_t width,
+                               std::size_t height, unsigned element_bytes);
 CUresult memory_free(CUdeviceptr address);
 CUresult memory_info(std::size_t* free, std::size_t* total);
 CUresult memory_address_range(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address);

@@ -49,7 +49,8 @@ struct LogBuffer {
 
   void write(std::string_view log) const {
     if (size == nullptr) return;
-    const auto room = static_cast<std::size_t>(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(*size)));
+    const auto room =
+        static_cast<std::size_t>(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(*size)));
     std::size_t written = 0;
     if (text != nullptr && room > 0) {
       written = std::min(log.size(), room - 1);
@@ -75,8 +76,9 @@ void write_logs(const JitOptions& options, std::string_view log, CUresult status
   log_buffer(options, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES).write(failed ? log : "");
 }
 
-flatbuffers::FlatBufferBuilder load_request(std::uint64_t module, const Context& context, const wire::ContentHash& hash,
-                                            std::size_t image_bytes, const JitOptions& options) {
+flatbuffers::FlatBufferBuilder load_request(std::uint64_t module, const Context& context,
+                                            const wire::ContentHash& hash, std::size_t image_bytes,
+                                            const JitOptions& options) {
   std::vector<std::int32_t> numbers;
   std::vector<std::uint64_t> values;
   for (unsigned i = 0; i < options.count; ++i) {
@@ -87,7 +89,8 @@ flatbuffers::FlatBufferBuilder load_request(std::uint64_t module, const Context&
   flatbuffers::FlatBufferBuilder builder;
   const auto wire_numbers = builder.CreateVector(numbers);
   const auto wire_values = builder.CreateVector(values);
-  builder.Finish(wire::CreateModuleLoad(builder, module, context.name.load(), &hash, image_bytes, wire_numbers, wire_values));
+  builder.Finish(wire::CreateModuleLoad(builder, module, context.name.load(), &hash, image_bytes,
+                                        wire_numbers, wire_values));
   return builder;
 }
 
@@ -101,24 +104,30 @@ Function* make_function(Module& module, std::uint32_t index, const wire::Functio
   function->module_name = module.name;
   function->index = index;
   if (facts.name() != nullptr) function->name = facts.name()->str();
-  if (facts.attributes() != nullptr) function->attributes.assign(facts.attributes()->begin(), facts.attributes()->end());
+  if (facts.attributes() != nullptr)
+    function->attributes.assign(facts.attributes()->begin(), facts.attributes()->end());
   const auto attribute = [&](CUfunction_attribute which, int otherwise) {
-    return static_cast<std::size_t>(which) < function->attributes.size() ? function->attributes[which] : otherwise;
+    return static_cast<std::size_t>(which) < function->attributes.size() ? function->attributes[which]
+                                                                         : otherwise;
   };
   const int device_threads = device.attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
   const int shared = std::max(attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, 0), 0);
-  function->max_threads = static_cast<std::uint32_t>(std::max(attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, device_threads), 0));
+  function->max_threads = static_cast<std::uint32_t>(
+      std::max(attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, device_threads), 0));
   function->static_shared_bytes = static_cast<std::uint32_t>(shared);
   function->max_dynamic_shared_bytes.store(static_cast<std::uint32_t>(
       std::max(attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, kDefaultSharedBytes - shared), 0)));
   constexpr CUdevice_attribute kLimits[] = {
-      CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z,
-      CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X,  CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y,  CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z,
+      CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X,      CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y,
+      CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z,      CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X,
+      CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y,       CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z,
       CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK};
-  for (std::size_t i = 0; i < std::size(kLimits); ++i) function->device_limits[i] = static_cast<std::uint32_t>(device.attribute(kLimits[i]));
+  for (std::size_t i = 0; i < std::size(kLimits); ++i)
+    function->device_limits[i] = static_cast<std::uint32_t>(device.attribute(kLimits[i]));
 
   const auto *offsets = facts.parameter_offsets(), *sizes = facts.parameter_sizes();
-  const std::uint32_t count = offsets != nullptr && sizes != nullptr ? std::min(offsets->size(), sizes->size()) : 0;
+  const std::uint32_t count =
+      offsets != nullptr && sizes != nullptr ? std::min(offsets->size(), sizes->size()) : 0;
   function->parameter_count = count;
   function->parameters = std::make_unique<Function::Parameter[]>(count);
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -151,7 +160,8 @@ void destroy_module(Module* module) {
   Slab<Module>::destroy(module);
 }
 
-CUresult make_module(Context& context, std::uint64_t name, const wire::ModuleLoadReply& reply, Module*& made) {
+CUresult make_module(Context& context, std::uint64_t name, const wire::ModuleLoadReply& reply,
+                     Module*& made) {
   if (!plausible(reply)) return CUDA_ERROR_DEVICE_UNAVAILABLE;
   Module* module = Slab<Module>::make();
   if (module == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -160,7 +170,8 @@ CUresult make_module(Context& context, std::uint64_t name, const wire::ModuleLoa
   if (reply.functions() != nullptr) {
     module->functions.reserve(reply.functions()->size());
     for (const wire::FunctionFacts* facts : *reply.functions()) {
-      Function* function = make_function(*module, static_cast<std::uint32_t>(module->functions.size()), *facts);
+      Function* function =
+          make_function(*module, static_cast<std::uint32_t>(module->functions.size()), *facts);
       if (function == nullptr) {
         destroy_module(module);
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -186,9 +197,11 @@ CUresult find_module(CUmodule handle, Module*& module) {
 
 }  // namespace
 
-CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOptions options, Module*& module) {
+CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOptions options,
+                   Module*& module) {
   const auto capability = static_cast<unsigned>(context.device->compute_capability());
-  const auto filtered = fatbin::filter({static_cast<const std::byte*>(image), bytes}, capability / 10, capability % 10);
+  const auto filtered =
+      fatbin::filter({static_cast<const std::byte*>(image), bytes}, capability / 10, capability % 10);
   if (!filtered) return CUDA_ERROR_INVALID_IMAGE;
   const auto hash = wire::content_hash(*filtered);
   if (!hash) return CUDA_ERROR_OPERATING_SYSTEM;
@@ -205,7 +218,8 @@ CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOp
     return to_cuda(reply.error());
   }
   const auto status = static_cast<CUresult>((*reply)->status());
-  write_logs(options, (*reply)->log() != nullptr ? (*reply)->log()->string_view() : std::string_view(), status);
+  write_logs(options, (*reply)->log() != nullptr ? (*reply)->log()->string_view() : std::string_view(),
+             status);
   if (status != CUDA_SUCCESS) return status;
   if ((*reply)->needs_image()) return CUDA_ERROR_DEVICE_UNAVAILABLE;  // asked twice: it lost what it was sent
   return make_module(context, name, **reply, module);
@@ -215,7 +229,8 @@ CUresult module_load(CUmodule* handle, const void* image, JitOptions options) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (handle == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (options.count != 0 && (options.options == nullptr || options.values == nullptr)) return CUDA_ERROR_INVALID_VALUE;
+  if (options.count != 0 && (options.options == nullptr || options.values == nullptr))
+    return CUDA_ERROR_INVALID_VALUE;
   const auto bytes = fatbin::image_size(image);
   if (!bytes) return CUDA_ERROR_INVALID_IMAGE;
   const auto container = fatbin::container(image);  // a wrapper points to it
@@ -234,7 +249,8 @@ CUresult module_load_file(CUmodule* handle, const char* path) {
   std::vector<char> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   if (bytes.empty()) return CUDA_ERROR_INVALID_IMAGE;
   // PTX goes with its final NUL on the wire, which a file does not have.
-  if (fatbin::image_kind(std::as_bytes(std::span(bytes))) == fatbin::ImageKind::kText && bytes.back() != '\0') bytes.push_back('\0');
+  if (fatbin::image_kind(std::as_bytes(std::span(bytes))) == fatbin::ImageKind::kText && bytes.back() != '\0')
+    bytes.push_back('\0');
   Module* module = nullptr;
   const CUresult result = load_into(*context, bytes.data(), bytes.size(), {}, module);
   if (result == CUDA_SUCCESS) *handle = handle_of(module);
@@ -292,7 +308,8 @@ CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule ha
   };
   {
     std::scoped_lock lock(module->mutex);
-    if (const auto known = module->globals.find(name); known != module->globals.end()) return give(known->second);
+    if (const auto known = module->globals.find(name); known != module->globals.end())
+      return give(known->second);
   }
   Client& client = *module->context->client;
   flatbuffers::FlatBufferBuilder builder;
@@ -300,8 +317,10 @@ CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule ha
   builder.Finish(wire::CreateModuleGetGlobal(builder, module->name, wire_name));
   const auto reply = client.session().call<wire::ModuleGetGlobal>(builder);
   if (!reply) return to_cuda(reply.error());
-  const DeviceBlock block{reply->address(), reply->bytes(), module->context, module->context->device->ordinal(), client.mint()};
-  if (!client.foreign_ranges().add(block, module->name, !client.heap().in_range(block.base))) return CUDA_ERROR_MAP_FAILED;
+  const DeviceBlock block{reply->address(), reply->bytes(), module->context,
+                          module->context->device->ordinal(), client.mint()};
+  if (!client.foreign_ranges().add(block, module->name, !client.heap().in_range(block.base)))
+    return CUDA_ERROR_MAP_FAILED;
   std::scoped_lock lock(module->mutex);
   return give(module->globals.emplace(name, std::pair{block.base, block.bytes}).first->second);
 }

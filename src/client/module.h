@@ -85,7 +85,8 @@ CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule mo
 CUresult module_loading_mode(CUmoduleLoadingMode* mode);
 
 /// Loads into the given context, whatever is current.
-CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOptions options, Module*& module);
+CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOptions options,
+                   Module*& module);
 /// Ends all modules of a context that goes.
 void forget_modules(Context& context);
 

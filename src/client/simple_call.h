@@ -39,7 +39,8 @@ class SimpleCall {
     if (handle == nullptr) return current_context();
     Context* context = find_context(handle);
     if (context == nullptr || !context->active()) return fail(CUDA_ERROR_INVALID_CONTEXT);
-    if (const int sticky = context->error.load(); sticky != CUDA_SUCCESS) return fail(static_cast<CUresult>(sticky));
+    if (const int sticky = context->error.load(); sticky != CUDA_SUCCESS)
+      return fail(static_cast<CUresult>(sticky));
     return take(*context);
   }
   CUdevice device(CUdevice ordinal) {

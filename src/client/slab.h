@@ -71,8 +71,8 @@ class Slab {
       return slot;
     }
     if (base_.load(std::memory_order_relaxed) == 0) {
-      void* memory = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      void* memory =
+          ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (memory == MAP_FAILED) return nullptr;
       base_.store(reinterpret_cast<std::uintptr_t>(memory), std::memory_order_release);
     }

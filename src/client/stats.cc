@@ -25,7 +25,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Record {
-  std::uint64_t calls = 0, posted = 0, waited = 0, round_trips = 0, bytes_sent = 0, bytes_received = 0, source_waits = 0;
+  std::uint64_t calls = 0, posted = 0, waited = 0, round_trips = 0, bytes_sent = 0, bytes_received = 0,
+                source_waits = 0;
   Clock::duration time{};
 };
 
@@ -72,21 +73,27 @@ double microseconds(Clock::duration time) { return std::chrono::duration<double,
 std::string stats_text() {
   std::string text;
   char line[256];
-  std::snprintf(line, sizeof line, "%-40s %10s %10s %10s %11s %14s %14s %12s %10s\n", "function", "calls", "posted", "waited",
-                "round trips", "bytes sent", "bytes received", "total us", "mean us");
+  std::snprintf(line, sizeof line, "%-40s %10s %10s %10s %11s %14s %14s %12s %10s\n", "function", "calls",
+                "posted", "waited", "round trips", "bytes sent", "bytes received", "total us", "mean us");
   text += line;
   for (const auto& [name, record] : sorted_records()) {
-    std::snprintf(line, sizeof line, "%-40.*s %10llu %10llu %10llu %11llu %14llu %14llu %12.0f %10.2f\n", static_cast<int>(name.size()), name.data(),
-                  static_cast<unsigned long long>(record.calls), static_cast<unsigned long long>(record.posted),
-                  static_cast<unsigned long long>(record.waited), static_cast<unsigned long long>(record.round_trips),
-                  static_cast<unsigned long long>(record.bytes_sent), static_cast<unsigned long long>(record.bytes_received),
-                  microseconds(record.time), microseconds(record.time) / static_cast<double>(record.calls));
+    std::snprintf(line, sizeof line, "%-40.*s %10llu %10llu %10llu %11llu %14llu %14llu %12.0f %10.2f\n",
+                  static_cast<int>(name.size()), name.data(), static_cast<unsigned long long>(record.calls),
+                  static_cast<unsigned long long>(record.posted),
+                  static_cast<unsigned long long>(record.waited),
+                  static_cast<unsigned long long>(record.round_trips),
+                  static_cast<unsigned long long>(record.bytes_sent),
+                  static_cast<unsigned long long>(record.bytes_received), microseconds(record.time),
+                  microseconds(record.time) / static_cast<double>(record.calls));
     text += line;
   }
   const session::Counters total = counters_now();
-  std::snprintf(line, sizeof line, "session: %llu round trips, %llu bytes sent, %llu bytes received, %llu waits for a source\n",
-                static_cast<unsigned long long>(total.round_trips), static_cast<unsigned long long>(total.bytes_sent),
-                static_cast<unsigned long long>(total.bytes_received), static_cast<unsigned long long>(total.source_waits));
+  std::snprintf(line, sizeof line,
+                "session: %llu round trips, %llu bytes sent, %llu bytes received, %llu waits for a source\n",
+                static_cast<unsigned long long>(total.round_trips),
+                static_cast<unsigned long long>(total.bytes_sent),
+                static_cast<unsigned long long>(total.bytes_received),
+                static_cast<unsigned long long>(total.source_waits));
   return text + line;
 }
 
@@ -104,9 +111,12 @@ std::string stats_json() {
                          {"microseconds", microseconds(record.time)}});
   }
   const session::Counters total = counters_now();
-  const nlohmann::json session{{"posted", total.posted},         {"waited", total.waited},
-                               {"round_trips", total.round_trips}, {"bytes_sent", total.bytes_sent},
-                               {"bytes_received", total.bytes_received}, {"source_waits", total.source_waits}};
+  const nlohmann::json session{{"posted", total.posted},
+                               {"waited", total.waited},
+                               {"round_trips", total.round_trips},
+                               {"bytes_sent", total.bytes_sent},
+                               {"bytes_received", total.bytes_received},
+                               {"source_waits", total.source_waits}};
   return nlohmann::json{{"functions", functions}, {"session", session}}.dump(2) + "\n";
 }
 

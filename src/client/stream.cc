@@ -46,7 +46,8 @@ class PerThreadStreams {
       std::scoped_lock lock(context.mutex);
       context.streams.insert(stream);
     }
-    (void)context.client->session().post(wire::StreamCreate(stream->name, context.name.load(), flags, priority));
+    (void)context.client->session().post(
+        wire::StreamCreate(stream->name, context.name.load(), flags, priority));
     return stream;
   }
   static void end(Stream& stream) {
@@ -75,7 +76,8 @@ CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept {
   if (value > 2) [[likely]] {
     Stream* found = Slab<Stream>::find(handle);
     if (found == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-    if (const int sticky = found->context->error.load(std::memory_order_relaxed); sticky != CUDA_SUCCESS) [[unlikely]] {
+    if (const int sticky = found->context->error.load(std::memory_order_relaxed); sticky != CUDA_SUCCESS)
+        [[unlikely]] {
       return static_cast<CUresult>(sticky);
     }
     stream = found;
@@ -83,13 +85,15 @@ CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept {
   }
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  stream = handle == CU_STREAM_PER_THREAD ? per_thread_stream(*context) : context->legacy.load(std::memory_order_acquire);
+  stream = handle == CU_STREAM_PER_THREAD ? per_thread_stream(*context)
+                                          : context->legacy.load(std::memory_order_acquire);
   return stream != nullptr ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
 CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept {
   const CUresult result = resolve_stream(handle, stream);
-  if (result == CUDA_SUCCESS && stream->context->host_functions.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+  if (result == CUDA_SUCCESS && stream->context->host_functions.load(std::memory_order_relaxed) != 0)
+      [[unlikely]] {
     wait_for_host_functions(*stream);
   }
   return result;
@@ -98,9 +102,11 @@ CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept {
 CUresult stream_create(CUstream* handle, unsigned flags, int priority) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  if (handle == nullptr || (flags & ~static_cast<unsigned>(CU_STREAM_NON_BLOCKING)) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (handle == nullptr || (flags & ~static_cast<unsigned>(CU_STREAM_NON_BLOCKING)) != 0)
+    return CUDA_ERROR_INVALID_VALUE;
   // Numerically lower is more urgent; what lies outside is brought inside, as CUDA documents.
-  const int clamped = std::clamp(priority, context->device->greatest_priority(), context->device->least_priority());
+  const int clamped =
+      std::clamp(priority, context->device->greatest_priority(), context->device->least_priority());
   Stream* stream = PerThreadStreams::make(*context, flags, clamped);
   if (stream == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
   *handle = handle_of(stream);
@@ -148,7 +154,8 @@ CUresult stream_wait_event(CUstream handle, CUevent event_handle, unsigned flags
   if (flags > CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
   if (flags == CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
-  return to_cuda(stream->context->client->session().post(wire::StreamWaitEvent(stream->name, event->name, flags, 0)));
+  return to_cuda(
+      stream->context->client->session().post(wire::StreamWaitEvent(stream->name, event->name, flags, 0)));
 }
 
 CUresult stream_get_flags(CUstream handle, unsigned* flags) {

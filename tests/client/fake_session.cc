@@ -38,11 +38,13 @@ std::vector<std::byte> make_hello() {
   const auto uuid = builder.CreateVector(std::vector<std::uint8_t>(16, 7));
   const auto wire_attributes = builder.CreateVector(attributes);
   const auto limits = builder.CreateVector(std::vector<std::uint64_t>(CU_LIMIT_MAX, 1024));
-  const auto device = wire::CreateDeviceFacts(builder, name, uuid, std::uint64_t{1} << 30, wire_attributes, bus, 0, -5, limits);
+  const auto device = wire::CreateDeviceFacts(builder, name, uuid, std::uint64_t{1} << 30, wire_attributes,
+                                              bus, 0, -5, limits);
   const auto devices = builder.CreateVector(std::vector{device});
   const auto kind = builder.CreateString("fake");
   const wire::AddressRange device_range(kDeviceBase, kRangeBytes), host_range(kHostBase, kRangeBytes);
-  builder.Finish(wire::CreateHelloReply(builder, 13000, kind, devices, &device_range, &host_range, kGranularity, 4u << 20));
+  builder.Finish(wire::CreateHelloReply(builder, 13000, kind, devices, &device_range, &host_range,
+                                        kGranularity, 4u << 20));
   return finished(builder);
 }
 
@@ -91,7 +93,8 @@ void FakeSession::act(const Frame& frame) {
   }
 }
 
-Result<session::Session::Slot> FakeSession::begin_post(wire::Opcode opcode, std::size_t body_bytes, std::size_t payload_bytes) {
+Result<session::Session::Slot> FakeSession::begin_post(wire::Opcode opcode, std::size_t body_bytes,
+                                                       std::size_t payload_bytes) {
   open_ = {opcode, std::vector<std::byte>(body_bytes), std::vector<std::byte>(payload_bytes)};
   return Slot{open_.body.data(), open_.payload.data()};
 }
@@ -107,11 +110,13 @@ Result<> FakeSession::post_frame(wire::Opcode opcode, ConstBytes body, ConstByte
   return {};
 }
 
-Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, ConstBytes body, MutableBytes destination, session::Attend) {
+Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, ConstBytes body,
+                                                          MutableBytes destination, session::Attend) {
   Frame frame{opcode, {body.begin(), body.end()}, {}};
   const auto copy = frame.as<wire::CopyFromDevice>();
   for (std::uint64_t row = 0; row < copy.height(); ++row) {
-    for (std::uint64_t i = 0; i < copy.width(); ++i) destination[row * copy.width() + i] = memory[copy.source() + row * copy.pitch() + i];
+    for (std::uint64_t i = 0; i < copy.width(); ++i)
+      destination[row * copy.width() + i] = memory[copy.source() + row * copy.pitch() + i];
   }
   keep(std::move(frame));
   return session::Pending{1};
@@ -140,9 +145,12 @@ Result<std::vector<std::byte>> FakeSession::call_table(wire::Opcode opcode, Cons
     // fill(char, double, int): a hole behind the first parameter.
     const bool has = kernel == "fill";
     const auto name = builder.CreateString(kernel);
-    const auto offsets = builder.CreateVector(has ? std::vector<std::uint32_t>{0, 8, 16} : std::vector<std::uint32_t>{});
-    const auto sizes = builder.CreateVector(has ? std::vector<std::uint32_t>{1, 8, 4} : std::vector<std::uint32_t>{});
-    const auto attributes = builder.CreateVector(std::vector<std::int32_t>{512, 1024, 0, 0, 32, 90, 90, 0, 48128});
+    const auto offsets =
+        builder.CreateVector(has ? std::vector<std::uint32_t>{0, 8, 16} : std::vector<std::uint32_t>{});
+    const auto sizes =
+        builder.CreateVector(has ? std::vector<std::uint32_t>{1, 8, 4} : std::vector<std::uint32_t>{});
+    const auto attributes =
+        builder.CreateVector(std::vector<std::int32_t>{512, 1024, 0, 0, 32, 90, 90, 0, 48128});
     functions.push_back(wire::CreateFunctionFacts(builder, name, offsets, sizes, attributes));
   }
   const auto wire_functions = builder.CreateVector(functions);

@@ -52,13 +52,15 @@ class FakeSession : public session::Session {
   }
 
   std::uint64_t memory_left = std::uint64_t{1} << 30;  ///< physical, for MemMap
-  std::vector<std::string> kernels{"fill", "empty"};    ///< of every module
+  std::vector<std::string> kernels{"fill", "empty"};   ///< of every module
   std::string log;                                     ///< of ModuleLoad
   int load_status = 0;
   std::size_t round_trips = 0;
-  std::map<std::uint64_t, std::byte> memory;           ///< what copies to the device wrote
+  std::map<std::uint64_t, std::byte> memory;  ///< what copies to the device wrote
 
-  const wire::HelloReply& hello() const override { return *flatbuffers::GetRoot<wire::HelloReply>(hello_.data()); }
+  const wire::HelloReply& hello() const override {
+    return *flatbuffers::GetRoot<wire::HelloReply>(hello_.data());
+  }
   std::string peer() const override { return "fake://"; }
   Result<> wait_deferred(session::Pending) override;
   bool deferred_done(session::Pending) override { return true; }
@@ -74,7 +76,8 @@ class FakeSession : public session::Session {
   Result<Slot> begin_post(wire::Opcode, std::size_t body_bytes, std::size_t payload_bytes) override;
   void end_post() override;
   Result<> post_frame(wire::Opcode, ConstBytes body, ConstBytes payload) override;
-  Result<session::Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination, session::Attend) override;
+  Result<session::Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination,
+                                               session::Attend) override;
   Result<std::vector<std::byte>> call_table(wire::Opcode, ConstBytes body) override;
   Result<> call_struct(wire::Opcode, ConstBytes body, MutableBytes reply) override;
 

@@ -141,7 +141,8 @@ TEST_CASE("pinned memory is writable, known, and gone after it is freed") {
   CHECK(host_get_flags(&flags, static_cast<char*>(pointer) + 5000) == CUDA_SUCCESS);
   CHECK(flags == CU_MEMHOSTALLOC_PORTABLE);
   int type = 0;
-  CHECK(pointer_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, reinterpret_cast<CUdeviceptr>(pointer)) == CUDA_SUCCESS);
+  CHECK(pointer_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, reinterpret_cast<CUdeviceptr>(pointer)) ==
+        CUDA_SUCCESS);
   CHECK(type == CU_MEMORYTYPE_HOST);
   CHECK(host_free(pointer) == CUDA_SUCCESS);
   CHECK(host_free(pointer) == CUDA_ERROR_INVALID_VALUE);
@@ -162,7 +163,8 @@ TEST_CASE("pointer attributes tell device memory from memory that CUDA does not 
   const CUdeviceptr a = allocated(1000);
   int type = 0, ordinal = 0, host = 0;
   CUdeviceptr start = 0;
-  CUpointer_attribute which[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR};
+  CUpointer_attribute which[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                                 CU_POINTER_ATTRIBUTE_RANGE_START_ADDR};
   void* data[] = {&type, &ordinal, &start};
   REQUIRE(pointer_attributes(3, which, data, a + 10) == CUDA_SUCCESS);
   CHECK(type == CU_MEMORYTYPE_DEVICE);
@@ -171,5 +173,6 @@ TEST_CASE("pointer attributes tell device memory from memory that CUDA does not 
   REQUIRE(pointer_attributes(2, which, data, reinterpret_cast<CUdeviceptr>(&host)) == CUDA_SUCCESS);
   CHECK(type == 0);
   CHECK(ordinal == -2);
-  CHECK(pointer_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, reinterpret_cast<CUdeviceptr>(&host)) == CUDA_ERROR_INVALID_VALUE);
+  CHECK(pointer_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, reinterpret_cast<CUdeviceptr>(&host)) ==
+        CUDA_ERROR_INVALID_VALUE);
 }

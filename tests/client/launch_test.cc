@@ -28,7 +28,9 @@ CUfunction load(const char* name) {
   return function;
 }
 
-CUresult launch_empty(CUfunction function, LaunchShape shape) { return launch(function, shape, nullptr, nullptr, nullptr, false); }
+CUresult launch_empty(CUfunction function, LaunchShape shape) {
+  return launch(function, shape, nullptr, nullptr, nullptr, false);
+}
 
 }  // namespace
 
@@ -63,7 +65,8 @@ TEST_CASE("a launch packs its parameters where the kernel expects them") {
 
   std::size_t bytes = 20;
   std::byte buffer[20] = {std::byte{9}};
-  void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+  void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
+                   CU_LAUNCH_PARAM_END};
   REQUIRE(launch(fill, {1, 1, 1, 1, 1, 1, 0}, nullptr, nullptr, extra, false) == CUDA_SUCCESS);
   CHECK(f.session->frames<wire::LaunchKernel>().at(1).payload[0] == std::byte{9});
   CHECK(launch(fill, {1, 1, 1, 1, 1, 1, 0}, nullptr, parameters, extra, false) == CUDA_ERROR_INVALID_VALUE);
@@ -83,17 +86,21 @@ TEST_CASE("what CUDA refuses at once is refused at once") {
   CHECK(launch_empty(empty, {1, 1, 1, 1, 1, 65, 0}) == CUDA_ERROR_INVALID_VALUE);
   CHECK(launch_empty(empty, {1, 1, 1, 1, 1, 1, 48128}) == CUDA_SUCCESS);
   CHECK(launch_empty(empty, {1, 1, 1, 1, 1, 1, 48129}) == CUDA_ERROR_INVALID_VALUE);
-  REQUIRE(function_set_attribute(empty, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 100000) == CUDA_SUCCESS);
+  REQUIRE(function_set_attribute(empty, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 100000) ==
+          CUDA_SUCCESS);
   CHECK(launch_empty(empty, {1, 1, 1, 1, 1, 1, 100000}) == CUDA_SUCCESS);
-  CHECK(function_set_attribute(empty, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 232448) == CUDA_ERROR_INVALID_VALUE);
+  CHECK(function_set_attribute(empty, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 232448) ==
+        CUDA_ERROR_INVALID_VALUE);
   CHECK(launch_empty(load("fill"), {1, 1, 1, 1, 1, 1, 0}) == CUDA_ERROR_INVALID_VALUE);
 }
 
 TEST_CASE("handles that are none of ours are invalid and harmless") {
   Fixture f;
   CUfunction empty = load("empty");
-  for (const std::uintptr_t garbage : {std::uintptr_t{3}, std::uintptr_t{0x1000}, reinterpret_cast<std::uintptr_t>(empty) + 8, ~std::uintptr_t{0}}) {
-    CHECK(launch_empty(reinterpret_cast<CUfunction>(garbage), {1, 1, 1, 1, 1, 1, 0}) == CUDA_ERROR_INVALID_HANDLE);
+  for (const std::uintptr_t garbage : {std::uintptr_t{3}, std::uintptr_t{0x1000},
+                                       reinterpret_cast<std::uintptr_t>(empty) + 8, ~std::uintptr_t{0}}) {
+    CHECK(launch_empty(reinterpret_cast<CUfunction>(garbage), {1, 1, 1, 1, 1, 1, 0}) ==
+          CUDA_ERROR_INVALID_HANDLE);
     CHECK(stream_synchronize(reinterpret_cast<CUstream>(garbage)) == CUDA_ERROR_INVALID_HANDLE);
     CHECK(event_query(reinterpret_cast<CUevent>(garbage)) == CUDA_ERROR_INVALID_HANDLE);
     CHECK(module_unload(reinterpret_cast<CUmodule>(garbage)) == CUDA_ERROR_INVALID_HANDLE);
@@ -147,7 +154,8 @@ TEST_CASE("a cooperative launch larger than the device is refused") {
   Fixture f;
   CUfunction empty = load("empty");
   CHECK(launch(empty, {16, 1, 1, 512, 1, 1, 0}, nullptr, nullptr, nullptr, true) == CUDA_SUCCESS);
-  CHECK(launch(empty, {17, 1, 1, 512, 1, 1, 0}, nullptr, nullptr, nullptr, true) == CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+  CHECK(launch(empty, {17, 1, 1, 512, 1, 1, 0}, nullptr, nullptr, nullptr, true) ==
+        CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
 }
 
 TEST_CASE("a kernel of a library is launched by its own handle") {
@@ -195,10 +203,13 @@ TEST_CASE("work behind a host function waits for it, and launching it does not w
   CUfunction empty = load("empty");
   static std::atomic<bool> release, ran;
   release = ran = false;
-  REQUIRE(launch_host_function(nullptr, [](void*) {
-    while (!release) std::this_thread::yield();
-    ran = true;
-  }, nullptr) == CUDA_SUCCESS);
+  REQUIRE(launch_host_function(
+              nullptr,
+              [](void*) {
+                while (!release) std::this_thread::yield();
+                ran = true;
+              },
+              nullptr) == CUDA_SUCCESS);
   CHECK_FALSE(ran);
   CHECK(stream_query(nullptr) == CUDA_ERROR_NOT_READY);
   release = true;
@@ -231,8 +242,12 @@ TEST_CASE("contexts are stacked per thread") {
 
 TEST_CASE("calls are counted when counting is on") {
   start_stats("somewhere");
-  { CallScope scope("cuExample"); }
-  { CallScope scope("cuExample"); }
+  {
+    CallScope scope("cuExample");
+  }
+  {
+    CallScope scope("cuExample");
+  }
   CHECK(stats_text().find("cuExample") != std::string::npos);
   CHECK(stats_json().find("\"calls\": 2") != std::string::npos);
   stats_enabled.store(false);

@@ -34,38 +34,41 @@ inline CUresult entry_with_client(const char* name, Body&& body) noexcept {
   });
 }
 
-inline CUstream per_thread_if_default(CUstream stream) { return stream == nullptr ? CU_STREAM_PER_THREAD : stream; }
+inline CUstream per_thread_if_default(CUstream stream) {
+  return stream == nullptr ? CU_STREAM_PER_THREAD : stream;
+}
 
 }  // namespace avec::driver
 
 /// Defines the function `name`; what follows the parameters is the expression that it returns.
-#define AVEC_DRIVER_CALL(name, parameters, ...) \
-  extern "C" CUresult name parameters {         \
+#define AVEC_DRIVER_CALL(name, parameters, ...)                                   \
+  extern "C" CUresult name parameters {                                           \
     return avec::driver::entry(#name, [&]() -> CUresult { return __VA_ARGS__; }); \
   }
 
 /// The same where the expression uses the process's client, `client`.
-#define AVEC_DRIVER_CLIENT_CALL(name, parameters, ...) \
-  extern "C" CUresult name parameters {                \
-    return avec::driver::entry_with_client(#name, [&](avec::client::Client& client) -> CUresult { return __VA_ARGS__; }); \
+#define AVEC_DRIVER_CLIENT_CALL(name, parameters, ...)                                 \
+  extern "C" CUresult name parameters {                                                \
+    return avec::driver::entry_with_client(                                            \
+        #name, [&](avec::client::Client& client) -> CUresult { return __VA_ARGS__; }); \
   }
 
 /// Functions with a parameter `stream`: 0 is the legacy stream, and in the _ptsz form the
 /// thread's own default stream.
-#define AVEC_DRIVER_STREAM_CALL(name, parameters, ...)        \
-  AVEC_DRIVER_CALL(name, parameters, __VA_ARGS__)             \
-  extern "C" CUresult name##_ptsz parameters {                \
-    stream = avec::driver::per_thread_if_default(stream);     \
+#define AVEC_DRIVER_STREAM_CALL(name, parameters, ...)                            \
+  AVEC_DRIVER_CALL(name, parameters, __VA_ARGS__)                                 \
+  extern "C" CUresult name##_ptsz parameters {                                    \
+    stream = avec::driver::per_thread_if_default(stream);                         \
     return avec::driver::entry(#name, [&]() -> CUresult { return __VA_ARGS__; }); \
   }
 
 /// Functions without one, that work in a default stream: the expression names it `stream`.
-#define AVEC_DRIVER_DEFAULT_STREAM_CALL(name, parameters, ...)   \
-  extern "C" CUresult name parameters {                          \
-    const CUstream stream = CU_STREAM_LEGACY;                    \
+#define AVEC_DRIVER_DEFAULT_STREAM_CALL(name, parameters, ...)                    \
+  extern "C" CUresult name parameters {                                           \
+    const CUstream stream = CU_STREAM_LEGACY;                                     \
     return avec::driver::entry(#name, [&]() -> CUresult { return __VA_ARGS__; }); \
-  }                                                              \
-  extern "C" CUresult name##_ptds parameters {                   \
-    const CUstream stream = CU_STREAM_PER_THREAD;                \
+  }                                                                               \
+  extern "C" CUresult name##_ptds parameters {                                    \
+    const CUstream stream = CU_STREAM_PER_THREAD;                                 \
     return avec::driver::entry(#name, [&]() -> CUresult { return __VA_ARGS__; }); \
   }

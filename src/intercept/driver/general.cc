@@ -29,13 +29,16 @@ extern "C" CUresult cuGetErrorString(CUresult error, const char** text) {
 
 extern "C" CUresult cuGetProcAddress_v2(const char* symbol, void** function, int version, cuuint64_t flags,
                                         CUdriverProcAddressQueryResult* status) {
-  constexpr cuuint64_t kKnown = CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;
-  if (symbol == nullptr || *symbol == '\0' || function == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
+  constexpr cuuint64_t kKnown =
+      CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;
+  if (symbol == nullptr || *symbol == '\0' || function == nullptr || (flags & ~kKnown) != 0)
+    return CUDA_ERROR_INVALID_VALUE;
   avec::driver::ProcAddressStatus found;
-  *function = avec::driver::find_proc_address(symbol, version, (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0, found);
+  *function = avec::driver::find_proc_address(
+      symbol, version, (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0, found);
   using enum avec::driver::ProcAddressStatus;
   if (status != nullptr) {
-    *status = found == kFound         ? CU_GET_PROC_ADDRESS_SUCCESS
+    *status = found == kFound        ? CU_GET_PROC_ADDRESS_SUCCESS
               : found == kNoSuchName ? CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND
                                      : CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
   }

@@ -4,19 +4,25 @@
 using namespace avec::client;
 
 AVEC_DRIVER_STREAM_CALL(cuLaunchKernel,
-                        (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                         unsigned block_z, unsigned shared_bytes, CUstream stream, void** parameters, void** extra),
-                        launch(function, {grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes}, stream, parameters, extra, false))
+                        (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                         CUstream stream, void** parameters, void** extra),
+                        launch(function, {grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes},
+                               stream, parameters, extra, false))
 AVEC_DRIVER_STREAM_CALL(cuLaunchCooperativeKernel,
-                        (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                         unsigned block_z, unsigned shared_bytes, CUstream stream, void** parameters),
-                        launch(function, {grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes}, stream, parameters, nullptr, true))
-AVEC_DRIVER_CALL(cuLaunchKernelEx, (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra),
+                        (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                         CUstream stream, void** parameters),
+                        launch(function, {grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes},
+                               stream, parameters, nullptr, true))
+AVEC_DRIVER_CALL(cuLaunchKernelEx,
+                 (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra),
                  launch_ex(config, function, parameters, extra))
 
 namespace {
 
-CUresult launch_ex_per_thread(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra) {
+CUresult launch_ex_per_thread(const CUlaunchConfig* config, CUfunction function, void** parameters,
+                              void** extra) {
   if (config == nullptr) return CUDA_ERROR_INVALID_VALUE;
   CUlaunchConfig own = *config;
   own.hStream = avec::driver::per_thread_if_default(own.hStream);
@@ -25,35 +31,45 @@ CUresult launch_ex_per_thread(const CUlaunchConfig* config, CUfunction function,
 
 }  // namespace
 
-extern "C" CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra) {
-  return avec::driver::entry("cuLaunchKernelEx", [&] { return launch_ex_per_thread(config, function, parameters, extra); });
+extern "C" CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig* config, CUfunction function,
+                                          void** parameters, void** extra) {
+  return avec::driver::entry("cuLaunchKernelEx",
+                             [&] { return launch_ex_per_thread(config, function, parameters, extra); });
 }
 
 AVEC_DRIVER_CALL(cuFuncGetAttribute, (int* value, CUfunction_attribute which, CUfunction function),
                  function_get_attribute(value, which, function))
 AVEC_DRIVER_CALL(cuFuncSetAttribute, (CUfunction function, CUfunction_attribute which, int value),
                  function_set_attribute(function, which, value))
-AVEC_DRIVER_CALL(cuFuncSetCacheConfig, (CUfunction function, CUfunc_cache config), function_set_cache_config(function, config))
-AVEC_DRIVER_CALL(cuFuncGetModule, (CUmodule * module, CUfunction function), function_get_module(module, function))
+AVEC_DRIVER_CALL(cuFuncSetCacheConfig, (CUfunction function, CUfunc_cache config),
+                 function_set_cache_config(function, config))
+AVEC_DRIVER_CALL(cuFuncGetModule, (CUmodule * module, CUfunction function),
+                 function_get_module(module, function))
 AVEC_DRIVER_CALL(cuFuncGetName, (const char** name, CUfunction function), function_get_name(name, function))
 AVEC_DRIVER_CALL(cuFuncGetParamInfo, (CUfunction function, size_t index, size_t* offset, size_t* bytes),
                  function_parameter(function, index, offset, bytes))
-AVEC_DRIVER_CALL(cuFuncIsLoaded, (CUfunctionLoadingState * state, CUfunction function), function_loading_state(state, function))
+AVEC_DRIVER_CALL(cuFuncIsLoaded, (CUfunctionLoadingState * state, CUfunction function),
+                 function_loading_state(state, function))
 AVEC_DRIVER_CALL(cuFuncLoad, (CUfunction function), function_load(function))
 // Banks of shared memory have had one width since compute capability 5.0.
 AVEC_DRIVER_CALL(cuFuncSetSharedMemConfig, (CUfunction function, CUsharedconfig), function_load(function))
 
-AVEC_DRIVER_CALL(cuOccupancyMaxActiveBlocksPerMultiprocessor, (int* blocks, CUfunction function, int block_size, size_t shared_bytes),
+AVEC_DRIVER_CALL(cuOccupancyMaxActiveBlocksPerMultiprocessor,
+                 (int* blocks, CUfunction function, int block_size, size_t shared_bytes),
                  occupancy_blocks(blocks, function, block_size, shared_bytes, CU_OCCUPANCY_DEFAULT))
 AVEC_DRIVER_CALL(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags,
                  (int* blocks, CUfunction function, int block_size, size_t shared_bytes, unsigned flags),
                  occupancy_blocks(blocks, function, block_size, shared_bytes, flags))
 AVEC_DRIVER_CALL(cuOccupancyMaxPotentialBlockSize,
-                 (int* min_grid, int* block_size, CUfunction function, CUoccupancyB2DSize shared_of_block, size_t shared_bytes, int limit),
-                 occupancy_block_size(min_grid, block_size, function, shared_of_block, shared_bytes, limit, CU_OCCUPANCY_DEFAULT))
+                 (int* min_grid, int* block_size, CUfunction function, CUoccupancyB2DSize shared_of_block,
+                  size_t shared_bytes, int limit),
+                 occupancy_block_size(min_grid, block_size, function, shared_of_block, shared_bytes, limit,
+                                      CU_OCCUPANCY_DEFAULT))
 AVEC_DRIVER_CALL(cuOccupancyMaxPotentialBlockSizeWithFlags,
-                 (int* min_grid, int* block_size, CUfunction function, CUoccupancyB2DSize shared_of_block, size_t shared_bytes, int limit,
-                  unsigned flags),
-                 occupancy_block_size(min_grid, block_size, function, shared_of_block, shared_bytes, limit, flags))
-AVEC_DRIVER_CALL(cuOccupancyAvailableDynamicSMemPerBlock, (size_t* bytes, CUfunction function, int blocks, int block_size),
+                 (int* min_grid, int* block_size, CUfunction function, CUoccupancyB2DSize shared_of_block,
+                  size_t shared_bytes, int limit, unsigned flags),
+                 occupancy_block_size(min_grid, block_size, function, shared_of_block, shared_bytes, limit,
+                                      flags))
+AVEC_DRIVER_CALL(cuOccupancyAvailableDynamicSMemPerBlock,
+                 (size_t* bytes, CUfunction function, int blocks, int block_size),
                  occupancy_available_shared(bytes, function, blocks, block_size))

@@ -9,31 +9,42 @@
 using namespace avec::client;
 
 AVEC_DRIVER_CALL(cuStreamCreate, (CUstream * stream, unsigned flags), stream_create(stream, flags, 0))
-AVEC_DRIVER_CALL(cuStreamCreateWithPriority, (CUstream * stream, unsigned flags, int priority), stream_create(stream, flags, priority))
+AVEC_DRIVER_CALL(cuStreamCreateWithPriority, (CUstream * stream, unsigned flags, int priority),
+                 stream_create(stream, flags, priority))
 AVEC_DRIVER_CALL(cuStreamDestroy, (CUstream stream), stream_destroy(stream))
 AVEC_DRIVER_CALL(cuStreamDestroy_v2, (CUstream stream), stream_destroy(stream))
 AVEC_DRIVER_STREAM_CALL(cuStreamQuery, (CUstream stream), stream_query(stream))
 AVEC_DRIVER_STREAM_CALL(cuStreamSynchronize, (CUstream stream), stream_synchronize(stream))
-AVEC_DRIVER_STREAM_CALL(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags), stream_wait_event(stream, event, flags))
+AVEC_DRIVER_STREAM_CALL(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags),
+                        stream_wait_event(stream, event, flags))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetFlags, (CUstream stream, unsigned* flags), stream_get_flags(stream, flags))
-AVEC_DRIVER_STREAM_CALL(cuStreamGetPriority, (CUstream stream, int* priority), stream_get_priority(stream, priority))
-AVEC_DRIVER_STREAM_CALL(cuStreamGetCtx, (CUstream stream, CUcontext* context), stream_get_context(stream, context))
+AVEC_DRIVER_STREAM_CALL(cuStreamGetPriority, (CUstream stream, int* priority),
+                        stream_get_priority(stream, priority))
+AVEC_DRIVER_STREAM_CALL(cuStreamGetCtx, (CUstream stream, CUcontext* context),
+                        stream_get_context(stream, context))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCtx_v2, (CUstream stream, CUcontext* context, CUgreenCtx* green),
-                        green != nullptr ? (*green = nullptr, stream_get_context(stream, context)) : stream_get_context(stream, context))
+                        green != nullptr ? (*green = nullptr, stream_get_context(stream, context))
+                                         : stream_get_context(stream, context))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetId, (CUstream stream, unsigned long long* id), stream_get_id(stream, id))
-AVEC_DRIVER_STREAM_CALL(cuStreamGetDevice, (CUstream stream, CUdevice* device), stream_get_device(stream, device))
-AVEC_DRIVER_STREAM_CALL(cuStreamIsCapturing, (CUstream stream, CUstreamCaptureStatus* status), stream_is_capturing(stream, status))
-AVEC_DRIVER_STREAM_CALL(cuStreamGetCaptureInfo, (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id),
+AVEC_DRIVER_STREAM_CALL(cuStreamGetDevice, (CUstream stream, CUdevice* device),
+                        stream_get_device(stream, device))
+AVEC_DRIVER_STREAM_CALL(cuStreamIsCapturing, (CUstream stream, CUstreamCaptureStatus* status),
+                        stream_is_capturing(stream, status))
+AVEC_DRIVER_STREAM_CALL(cuStreamGetCaptureInfo,
+                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id),
                         stream_capture_info(stream, status, id))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCaptureInfo_v2,
-                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph*, const CUgraphNode**, size_t*),
+                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph*,
+                         const CUgraphNode**, size_t*),
                         stream_capture_info(stream, status, id))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCaptureInfo_v3,
-                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph*, const CUgraphNode**,
-                         const CUgraphEdgeData**, size_t*),
+                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph*,
+                         const CUgraphNode**, const CUgraphEdgeData**, size_t*),
                         stream_capture_info(stream, status, id))
-AVEC_DRIVER_STREAM_CALL(cuLaunchHostFunc, (CUstream stream, CUhostFn function, void* data), launch_host_function(stream, function, data))
-AVEC_DRIVER_STREAM_CALL(cuStreamAddCallback, (CUstream stream, CUstreamCallback callback, void* data, unsigned flags),
+AVEC_DRIVER_STREAM_CALL(cuLaunchHostFunc, (CUstream stream, CUhostFn function, void* data),
+                        launch_host_function(stream, function, data))
+AVEC_DRIVER_STREAM_CALL(cuStreamAddCallback,
+                        (CUstream stream, CUstreamCallback callback, void* data, unsigned flags),
                         add_callback(stream, callback, data, flags))
 
 namespace {
@@ -76,7 +87,8 @@ CUresult copy_attributes(CUstream to, CUstream from) {
 
 CUresult exchange_capture_mode(CUstreamCaptureMode* mode) {
   thread_local CUstreamCaptureMode own = CU_STREAM_CAPTURE_MODE_GLOBAL;
-  if (mode == nullptr || *mode < CU_STREAM_CAPTURE_MODE_GLOBAL || *mode > CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_ERROR_INVALID_VALUE;
+  if (mode == nullptr || *mode < CU_STREAM_CAPTURE_MODE_GLOBAL || *mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+    return CUDA_ERROR_INVALID_VALUE;
   const CUstreamCaptureMode before = own;
   own = *mode;
   *mode = before;
@@ -85,19 +97,26 @@ CUresult exchange_capture_mode(CUstreamCaptureMode* mode) {
 
 }  // namespace
 
-AVEC_DRIVER_STREAM_CALL(cuStreamGetAttribute, (CUstream stream, CUstreamAttrID which, CUstreamAttrValue* value),
+AVEC_DRIVER_STREAM_CALL(cuStreamGetAttribute,
+                        (CUstream stream, CUstreamAttrID which, CUstreamAttrValue* value),
                         get_attribute(stream, which, value))
-AVEC_DRIVER_STREAM_CALL(cuStreamSetAttribute, (CUstream stream, CUstreamAttrID which, const CUstreamAttrValue* value),
+AVEC_DRIVER_STREAM_CALL(cuStreamSetAttribute,
+                        (CUstream stream, CUstreamAttrID which, const CUstreamAttrValue* value),
                         set_attribute(stream, which, value))
-AVEC_DRIVER_STREAM_CALL(cuStreamCopyAttributes, (CUstream stream, CUstream from), copy_attributes(stream, from))
+AVEC_DRIVER_STREAM_CALL(cuStreamCopyAttributes, (CUstream stream, CUstream from),
+                        copy_attributes(stream, from))
 AVEC_DRIVER_CALL(cuThreadExchangeStreamCaptureMode, (CUstreamCaptureMode * mode), exchange_capture_mode(mode))
 
 AVEC_DRIVER_CALL(cuEventCreate, (CUevent * event, unsigned flags), event_create(event, flags))
 AVEC_DRIVER_CALL(cuEventDestroy, (CUevent event), event_destroy(event))
 AVEC_DRIVER_CALL(cuEventDestroy_v2, (CUevent event), event_destroy(event))
-AVEC_DRIVER_STREAM_CALL(cuEventRecord, (CUevent event, CUstream stream), event_record(event, stream, CU_EVENT_RECORD_DEFAULT))
-AVEC_DRIVER_STREAM_CALL(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned flags), event_record(event, stream, flags))
+AVEC_DRIVER_STREAM_CALL(cuEventRecord, (CUevent event, CUstream stream),
+                        event_record(event, stream, CU_EVENT_RECORD_DEFAULT))
+AVEC_DRIVER_STREAM_CALL(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned flags),
+                        event_record(event, stream, flags))
 AVEC_DRIVER_CALL(cuEventQuery, (CUevent event), event_query(event))
 AVEC_DRIVER_CALL(cuEventSynchronize, (CUevent event), event_synchronize(event))
-AVEC_DRIVER_CALL(cuEventElapsedTime, (float* milliseconds, CUevent start, CUevent end), event_elapsed_time(milliseconds, start, end))
-AVEC_DRIVER_CALL(cuEventElapsedTime_v2, (float* milliseconds, CUevent start, CUevent end), event_elapsed_time(milliseconds, start, end))
+AVEC_DRIVER_CALL(cuEventElapsedTime, (float* milliseconds, CUevent start, CUevent end),
+                 event_elapsed_time(milliseconds, start, end))
+AVEC_DRIVER_CALL(cuEventElapsedTime_v2, (float* milliseconds, CUevent start, CUevent end),
+                 event_elapsed_time(milliseconds, start, end))

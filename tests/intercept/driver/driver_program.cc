@@ -69,14 +69,17 @@ void check_device() {
   EXPECT(cuDeviceGetCount(&count) == CUDA_SUCCESS && count >= 1);
   EXPECT(cuDeviceGetName(name, sizeof name, 0) == CUDA_SUCCESS && name[0] != '\0');
   EXPECT(cuDeviceTotalMem(&total, 0) == CUDA_SUCCESS && total > 0);
-  EXPECT(cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 0) == CUDA_SUCCESS && major >= 5);
+  EXPECT(cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 0) == CUDA_SUCCESS &&
+         major >= 5);
   EXPECT(cuDeviceGetName(name, sizeof name, count) == CUDA_ERROR_INVALID_DEVICE);
   const char* text = nullptr;
-  EXPECT(cuGetErrorName(CUDA_ERROR_ILLEGAL_ADDRESS, &text) == CUDA_SUCCESS && std::string(text) == "CUDA_ERROR_ILLEGAL_ADDRESS");
+  EXPECT(cuGetErrorName(CUDA_ERROR_ILLEGAL_ADDRESS, &text) == CUDA_SUCCESS &&
+         std::string(text) == "CUDA_ERROR_ILLEGAL_ADDRESS");
   void* function = nullptr;
   CUdriverProcAddressQueryResult status;
   EXPECT(cuGetProcAddress("cuMemAlloc", &function, 13000, 0, &status) == CUDA_SUCCESS && function != nullptr);
-  EXPECT(cuGetProcAddress("cuNoSuchFunction", &function, 13000, 0, &status) != CUDA_SUCCESS || status == CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
+  EXPECT(cuGetProcAddress("cuNoSuchFunction", &function, 13000, 0, &status) != CUDA_SUCCESS ||
+         status == CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
 }
 
 void check_copies() {
@@ -119,7 +122,8 @@ void check_kernel(CUmodule module) {
   EXPECT(cuEventCreate(&start, 0) == CUDA_SUCCESS && cuEventCreate(&end, 0) == CUDA_SUCCESS);
   EXPECT(cuEventRecord(start, nullptr) == CUDA_SUCCESS);
   void* parameters[] = {&a, &b, &n};
-  for (int i = 0; i < 100; ++i) EXPECT(cuLaunchKernel(add, 8, 1, 1, 128, 1, 1, 0, nullptr, parameters, nullptr) == CUDA_SUCCESS);
+  for (int i = 0; i < 100; ++i)
+    EXPECT(cuLaunchKernel(add, 8, 1, 1, 128, 1, 1, 0, nullptr, parameters, nullptr) == CUDA_SUCCESS);
   EXPECT(cuEventRecord(end, nullptr) == CUDA_SUCCESS);
   EXPECT(cuEventSynchronize(end) == CUDA_SUCCESS);
   EXPECT(cuEventQuery(start) == CUDA_SUCCESS);
@@ -128,7 +132,8 @@ void check_kernel(CUmodule module) {
   std::vector<std::uint32_t> out(n);
   EXPECT(cuMemcpyDtoH(out.data(), a, n * 4) == CUDA_SUCCESS);
   EXPECT(out[0] == 100 && out[n - 1] == 100);
-  EXPECT(cuLaunchKernel(add, 8, 1, 1, 4096, 1, 1, 0, nullptr, parameters, nullptr) == CUDA_ERROR_INVALID_VALUE);
+  EXPECT(cuLaunchKernel(add, 8, 1, 1, 4096, 1, 1, 0, nullptr, parameters, nullptr) ==
+         CUDA_ERROR_INVALID_VALUE);
   int blocks = 0;
   EXPECT(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add, 128, 0) == CUDA_SUCCESS && blocks > 0);
   EXPECT(cuEventDestroy(start) == CUDA_SUCCESS && cuEventDestroy(end) == CUDA_SUCCESS);
@@ -158,7 +163,8 @@ void check_threads(CUcontext context, CUmodule module) {
       std::uint32_t n = 500, out = 0;
       EXPECT(cuMemAlloc(&a, n * 4) == CUDA_SUCCESS && cuMemAlloc(&b, n * 4) == CUDA_SUCCESS);
       for (std::uint32_t round = 0; round < 20; ++round) {
-        EXPECT(cuMemsetD32Async(a, round, n, stream) == CUDA_SUCCESS && cuMemsetD32Async(b, t, n, stream) == CUDA_SUCCESS);
+        EXPECT(cuMemsetD32Async(a, round, n, stream) == CUDA_SUCCESS &&
+               cuMemsetD32Async(b, t, n, stream) == CUDA_SUCCESS);
         void* parameters[] = {&a, &b, &n};
         EXPECT(cuLaunchKernel(add, 4, 1, 1, 128, 1, 1, 0, stream, parameters, nullptr) == CUDA_SUCCESS);
         EXPECT(cuMemcpyDtoHAsync(&out, a + (n - 1) * 4, 4, stream) == CUDA_SUCCESS);
@@ -207,7 +213,8 @@ int main() {
   CUmodule module = nullptr;
   EXPECT(cuModuleLoadData(&module, kPtx) == CUDA_SUCCESS);
   CUmodule broken;
-  EXPECT(cuModuleLoadData(&broken, ".version 7.0\n.target sm_50\n.address_size 64\nnonsense;\n") != CUDA_SUCCESS);
+  EXPECT(cuModuleLoadData(&broken, ".version 7.0\n.target sm_50\n.address_size 64\nnonsense;\n") !=
+         CUDA_SUCCESS);
   check_kernel(module);
   check_global(module);
   check_threads(context, module);
