@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -62,6 +63,17 @@ class TokenFile {
   std::string path_;
 };
 
+void forget_unknown_variables() {
+  std::vector<std::string> unknown;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view line = *entry;
+    const std::string name(line.substr(0, line.find('=')));
+    const bool known = std::ranges::any_of(setting_table(), [&](const Setting& s) { return variable_of(s.key) == name; });
+    if (line.starts_with("AVEC_") && !known) unknown.push_back(name);
+  }
+  for (const std::string& name : unknown) ::unsetenv(name.c_str());
+}
+
 /// `avec serve` on a free loopback port, ended by the destructor (and with this process).
 class LocalExecutor {
  public:
@@ -79,6 +91,7 @@ class LocalExecutor {
       ::setenv("AVEC_TOKEN_FILE", token_file.c_str(), 1);
       ::setenv("AVEC_DEVICE", std::string(settings.text("device")).c_str(), 1);
       if (settings.origin("log-level") == "default") ::setenv("AVEC_LOG_LEVEL", "warn", 1);
+      forget_unknown_variables();  // the program's process warns of them
       const std::string self = own_path();
       ::execl(self.c_str(), self.c_str(), "serve", static_cast<char*>(nullptr));
       ::_exit(kNotFound);

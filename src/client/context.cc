@@ -221,6 +221,7 @@ CUresult context_get_api_version(CUcontext handle, unsigned* version) {
 CUresult synchronize(Context& context) {
   Client& client = *context.client;
   wait_for_host_functions(context);
+  const std::vector<Download> downloads = downloads_of(context);
   const std::uint64_t mark = client.heap().mark();
   const CUresult own = to_cuda(client.session().call(wire::ContextSynchronize(context.name.load())));
   if (corrupts_context(own)) {
@@ -228,6 +229,7 @@ CUresult synchronize(Context& context) {
   } else if (client.active_contexts() == 1) {
     client.heap().drained(mark);
   }
+  if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
   const CUresult result = client.synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
 }

@@ -30,6 +30,7 @@ struct Context {
   std::atomic<Stream*> legacy{nullptr};  ///< the default stream
   std::atomic<int> error{CUDA_SUCCESS};  ///< sticky: what every call returns from now on
   std::atomic<int> host_functions{0};    ///< of its streams, not yet run (callbacks.h)
+  std::atomic<bool> any_downloads{false};  ///< false: no stream has begun one (downloads.h)
   std::atomic<unsigned> retained{0};     ///< primary: retains not yet released
 
   std::mutex mutex;  ///< guards what follows

@@ -117,7 +117,10 @@ class RowCopy {
           body(0, shape_.height), MutableBytes(destination_.host(), shape_.width * shape_.height),
           waits ? session::Attend::kWaiter : session::Attend::kNobody);
       if (!pending) return to_cuda(pending.error());
-      if (!waits) return CUDA_SUCCESS;
+      if (!waits) {
+        note_download(stream_, {*pending, destination_.host(), destination_.host() + shape_.width * shape_.height});
+        return CUDA_SUCCESS;
+      }
       return arrived(session_.wait_deferred(*pending));
     }
     const std::uint64_t most = rows_at_once();

@@ -61,6 +61,11 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
   if (stream->context != event->context) return CUDA_ERROR_INVALID_HANDLE;
   if (flags == CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (flags != CU_EVENT_RECORD_DEFAULT) return CUDA_ERROR_INVALID_VALUE;
+  if (event->context->any_downloads.load(std::memory_order_acquire)) {
+    std::vector<Download> downloads = downloads_before(*stream);
+    std::scoped_lock lock(event->context->mutex);
+    event->downloads = std::move(downloads);
+  }
   event->recorded.store(true, std::memory_order_release);
   return to_cuda(
       stream->context->client->session().post(wire::EventRecord(event->name, stream->name, flags, 0)));
@@ -71,8 +76,10 @@ CUresult event_query(CUevent handle) {
   if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
   if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
   Client& client = *event->context->client;
+  const std::vector<Download> downloads = downloads_of(*event);
   const CUresult own = to_cuda(client.session().call(wire::EventQuery(event->name)));
   if (own == CUDA_ERROR_NOT_READY) return own;
+  if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
   if (corrupts_context(own)) event->context->error.store(own);
   return client.synchronized(own);
 }
@@ -82,8 +89,10 @@ CUresult event_synchronize(CUevent handle) {
   if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
   if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
   Context& context = *event->context;
+  const std::vector<Download> downloads = downloads_of(*event);
   const CUresult own = to_cuda(context.client->session().call(wire::EventSynchronize(event->name)));
   if (corrupts_context(own)) context.error.store(own);
+  if (own == CUDA_SUCCESS) wait_for_downloads(*context.client, downloads);
   const CUresult result = context.client->synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
 }
@@ -101,6 +110,13 @@ CUresult event_elapsed_time(float* milliseconds, CUevent start_handle, CUevent e
   if (!reply) return to_cuda(reply.error());
   *milliseconds = reply->milliseconds();
   return CUDA_SUCCESS;
+}
+
+std::vector<Download> downloads_of(Event& event) {
+  Context& context = *event.context;
+  if (!context.any_downloads.load(std::memory_order_acquire)) return {};
+  std::scoped_lock lock(context.mutex);
+  return event.downloads;
 }
 
 void forget_events(Context& context) {

@@ -5,6 +5,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <vector>
+
+#include "client/downloads.h"
 
 namespace avec::client {
 
@@ -15,6 +18,7 @@ struct Event {
   Context* context = nullptr;
   std::uint64_t name = 0;
   unsigned flags = CU_EVENT_DEFAULT;
+  std::vector<Download> downloads;  ///< before its record; guarded by context->mutex
   std::atomic<bool> recorded{false};  ///< never recorded: complete, and no elapsed time
 };
 
@@ -26,6 +30,9 @@ CUresult event_record(CUevent event, CUstream stream, unsigned flags);
 CUresult event_query(CUevent event);
 CUresult event_synchronize(CUevent event);
 CUresult event_elapsed_time(float* milliseconds, CUevent start, CUevent end);
+
+/// The downloads that its last record came after.
+std::vector<Download> downloads_of(Event& event);
 
 /// Ends all events of a context that goes.
 void forget_events(Context& context);

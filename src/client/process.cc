@@ -34,7 +34,7 @@ void after_fork_in_child() {
     client->abandon_after_fork();  // and leaked: its locks may be held by threads that are gone
     forget_thread_after_fork();
     the_error.store(CUDA_ERROR_NOT_INITIALIZED);
-    stats_enabled.store(false);
+    counting.store(Counting::kOff);
   }
   opening().unlock();
 }
@@ -55,12 +55,10 @@ CUresult fail(const OpenFailure& failure) {
 }
 
 CUresult open_client() {
-  for (const std::string& warning : client_settings().warnings()) say("warning: " + warning);
   auto options = options_from_settings();
   if (!options) return fail(options.error());
   auto client = Client::open(*options);
   if (!client) return fail(client.error());
-  start_stats(std::string(client_settings().text("stats")));
   ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   std::atexit(at_exit);
   the_client.store(client->release(), std::memory_order_release);

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <deque>
 #include <fstream>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/settings.h"
@@ -18,7 +18,7 @@
 
 namespace avec::client {
 
-constinit std::atomic<bool> stats_enabled{false};
+constinit std::atomic<Counting> counting{Counting::kUndecided};
 
 namespace {
 
@@ -54,9 +54,10 @@ session::Counters counters_now() {
   return client != nullptr ? client->session().counters() : session::Counters{};
 }
 
-std::deque<Call>& open_calls() {
-  thread_local std::deque<Call> calls;
-  return calls;
+/// The thread's outermost call; a name of null: none is under way.
+Call& open_call() {
+  thread_local Call call{};
+  return call;
 }
 
 std::vector<std::pair<std::string_view, Record>> sorted_records() {
@@ -121,13 +122,13 @@ std::string stats_json() {
 }
 
 void start_stats(const std::string& setting) {
-  if (setting.empty() || setting == "0") return;
-  book().destination = setting;
-  stats_enabled.store(true);
+  const bool on = !setting.empty() && setting != "0";
+  if (on) book().destination = setting;
+  counting.store(on ? Counting::kOn : Counting::kOff);
 }
 
 void write_stats() {
-  if (!stats_enabled.exchange(false)) return;
+  if (counting.exchange(Counting::kOff) != Counting::kOn) return;
   const std::string& destination = book().destination;
   const std::string text = destination.ends_with(".json") ? stats_json() : stats_text();
   if (destination == "1") {
@@ -144,14 +145,20 @@ void write_stats() {
 using namespace avec::client;
 
 void* avec_call_begin(const char* name) {
-  if (!stats_enabled.load(std::memory_order_relaxed)) return nullptr;
-  return &open_calls().emplace_back(Call{name, Clock::now(), counters_now()});
+  if (counting.load(std::memory_order_relaxed) == Counting::kOff) return nullptr;
+  if (counting.load(std::memory_order_relaxed) == Counting::kUndecided) {
+    static const bool decided = (start_stats(std::string(avec::client_settings().text("stats"))), true);
+    if (!decided || counting.load(std::memory_order_relaxed) == Counting::kOff) return nullptr;
+  }
+  Call& call = open_call();
+  if (call.name != nullptr) return nullptr;
+  call = Call{name, Clock::now(), counters_now()};
+  return &call;
 }
 
 void avec_call_end(void* opaque) {
-  if (opaque == nullptr || open_calls().empty()) return;
-  const Call call = open_calls().back();
-  open_calls().pop_back();
+  if (opaque == nullptr) return;
+  const Call call = std::exchange(open_call(), Call{});
   const auto time = Clock::now() - call.begin;
   const auto now = counters_now();
   std::scoped_lock lock(book().mutex);

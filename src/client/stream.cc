@@ -126,16 +126,20 @@ CUresult stream_query(CUstream handle) {
   if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
   if (host_functions_before(*stream)) return CUDA_ERROR_NOT_READY;
   Client& client = *stream->context->client;
+  const std::vector<Download> downloads = downloads_before(*stream);
   const CUresult own = to_cuda(client.session().call(wire::StreamQuery(stream->name)));
   if (own == CUDA_ERROR_NOT_READY) return own;
+  if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
   if (corrupts_context(own)) stream->context->error.store(own);
   return client.synchronized(own);
 }
 
 CUresult synchronize(Stream& stream) {
   Context& context = *stream.context;
+  const std::vector<Download> downloads = downloads_before(stream);
   const CUresult own = to_cuda(context.client->session().call(wire::StreamSynchronize(stream.name)));
   if (corrupts_context(own)) context.error.store(own);
+  if (own == CUDA_SUCCESS) wait_for_downloads(*context.client, downloads);
   const CUresult result = context.client->synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
 }
@@ -154,6 +158,8 @@ CUresult stream_wait_event(CUstream handle, CUevent event_handle, unsigned flags
   if (flags > CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
   if (flags == CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  if (event->context->any_downloads.load(std::memory_order_acquire))
+    inherit_downloads(*stream, downloads_of(*event));
   return to_cuda(
       stream->context->client->session().post(wire::StreamWaitEvent(stream->name, event->name, flags, 0)));
 }

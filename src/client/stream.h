@@ -4,7 +4,9 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <vector>
 
+#include "client/downloads.h"
 #include "client/slab.h"
 
 namespace avec::client {
@@ -17,6 +19,7 @@ struct Stream {
   std::uint64_t name = 0;
   unsigned flags = CU_STREAM_DEFAULT;
   int priority = 0;
+  std::vector<Download> downloads;  ///< guarded by context->mutex
   bool is_default = false;  ///< legacy or per-thread: cannot be destroyed
 };
 

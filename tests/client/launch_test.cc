@@ -250,5 +250,5 @@ TEST_CASE("calls are counted when counting is on") {
   }
   CHECK(stats_text().find("cuExample") != std::string::npos);
   CHECK(stats_json().find("\"calls\": 2") != std::string::npos);
-  stats_enabled.store(false);
+  counting.store(Counting::kOff);
 }

@@ -84,8 +84,15 @@ class NotConnected(Case):
                 self.check(server.url, "cudaErrorNotPermitted", "token")
 
     def test_no_such_device(self):
-        with Serve("--insecure", AVEC_CUDA_DRIVER="/no/such/libcuda.so.1") as server:
-            self.check(server.url, "cudaErrorNoDevice", "cuda", AVEC_DEVICE="cuda")
+        with Serve("--insecure") as server:
+            self.check(server.url, "cudaErrorNoDevice", "'cpu'", "'auto'", AVEC_DEVICE="cuda")
+
+    def test_an_executor_told_to_use_a_gpu_that_is_not_there_does_not_start(self):
+        result = subprocess.run([AVEC, "serve", "--listen", "tcp://127.0.0.1:0", "--device", "cuda", "--cuda-driver",
+                                 "/no/such/libcuda.so.1"], capture_output=True, text=True, timeout=20,
+                                env=clean_environment())
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("/no/such/libcuda.so.1", result.stderr)
 
 
 class Listening(Case):

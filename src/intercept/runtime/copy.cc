@@ -145,12 +145,14 @@ cudaError_t copy_peer(void* destination, int destination_device, const void* sou
 
 cudaError_t cudaMemcpyPeer(void* destination, int destination_device, const void* source, int source_device,
                            std::size_t bytes) {
+  AVEC_COUNTED;
   return copy_peer(destination, destination_device, source, source_device, bytes, nullptr,
                    Completion::kSynchronous);
 }
 
 cudaError_t cudaMemcpyPeerAsync(void* destination, int destination_device, const void* source,
                                 int source_device, std::size_t bytes, cudaStream_t stream) {
+  AVEC_COUNTED;
   return copy_peer(destination, destination_device, source, source_device, bytes, stream,
                    Completion::kAsynchronous);
 }

@@ -7,11 +7,13 @@
 using namespace avec::runtime;
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  AVEC_COUNTED;
   if (count == nullptr) return done(cudaErrorInvalidValue);
   return done(device_count(count));
 }
 
 cudaError_t cudaSetDevice(int device) {
+  AVEC_COUNTED;
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
   // As in CUDA 12 and later: the primary context is made now, and its failure is told here.
@@ -20,11 +22,13 @@ cudaError_t cudaSetDevice(int device) {
 }
 
 cudaError_t cudaGetDevice(int* device) {
+  AVEC_COUNTED;
   if (device == nullptr) return done(cudaErrorInvalidValue);
   return done(current_device(device));
 }
 
 cudaError_t cudaInitDevice(int device, unsigned int device_flags, unsigned int flags) {
+  AVEC_COUNTED;
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
   if ((flags & ~static_cast<unsigned>(cudaInitDeviceFlagsAreValid)) != 0) return done(cudaErrorInvalidValue);
@@ -37,9 +41,13 @@ cudaError_t cudaInitDevice(int device, unsigned int device_flags, unsigned int f
   return done(primary_context(device, &context));
 }
 
-cudaError_t cudaSetValidDevices(int* devices, int count) { return done(set_valid_devices(devices, count)); }
+cudaError_t cudaSetValidDevices(int* devices, int count) {
+  AVEC_COUNTED;
+  return done(set_valid_devices(devices, count));
+}
 
 cudaError_t cudaSetDeviceFlags(unsigned int flags) {
+  AVEC_COUNTED;
   if ((flags & ~unsigned{cudaDeviceMask}) != 0) return done(cudaErrorInvalidValue);
   int device = 0;
   CUdevice handle = 0;
@@ -50,6 +58,7 @@ cudaError_t cudaSetDeviceFlags(unsigned int flags) {
 }
 
 cudaError_t cudaGetDeviceFlags(unsigned int* flags) {
+  AVEC_COUNTED;
   if (flags == nullptr) return done(cudaErrorInvalidValue);
   int device = 0;
   int active = 0;
@@ -62,13 +71,18 @@ cudaError_t cudaGetDeviceFlags(unsigned int* flags) {
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceReset() { return done(reset_current_device()); }
+cudaError_t cudaDeviceReset() {
+  AVEC_COUNTED;
+  return done(reset_current_device());
+}
 
 cudaError_t cudaDeviceSynchronize() {
+  AVEC_COUNTED;
   return in_context([] { return cuCtxSynchronize(); });
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  AVEC_COUNTED;
   if (value == nullptr) return done(cudaErrorInvalidValue);
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
@@ -76,6 +90,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, int source, int destination) {
+  AVEC_COUNTED;
   if (value == nullptr) return done(cudaErrorInvalidValue);
   CUdevice from = 0;
   CUdevice to = 0;
@@ -88,6 +103,7 @@ cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, i
 }
 
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
+  AVEC_COUNTED;
   if (can == nullptr) return done(cudaErrorInvalidValue);
   CUdevice from = 0;
   CUdevice to = 0;
@@ -97,6 +113,7 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
 }
 
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags) {
+  AVEC_COUNTED;
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(peer, &handle); checked != cudaSuccess) return done(checked);
   return in_context([&]() -> CUresult {
@@ -107,6 +124,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags) {
 }
 
 cudaError_t cudaDeviceDisablePeerAccess(int peer) {
+  AVEC_COUNTED;
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(peer, &handle); checked != cudaSuccess) return done(checked);
   return in_context([&]() -> CUresult {
@@ -117,6 +135,7 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer) {
 }
 
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
+  AVEC_COUNTED;
   if (text == nullptr || length <= 0) return done(cudaErrorInvalidValue);
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
@@ -124,6 +143,7 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
 }
 
 cudaError_t cudaDeviceGetByPCIBusId(int* device, const char* text) {
+  AVEC_COUNTED;
   if (device == nullptr || text == nullptr) return done(cudaErrorInvalidValue);
   if (const CUresult ready = initialise_driver(); ready != CUDA_SUCCESS) return done(ready);
   CUdevice handle = 0;
@@ -133,15 +153,18 @@ cudaError_t cudaDeviceGetByPCIBusId(int* device, const char* text) {
 }
 
 cudaError_t cudaDeviceSetLimit(cudaLimit limit, std::size_t value) {
+  AVEC_COUNTED;
   return in_context([&] { return cuCtxSetLimit(static_cast<CUlimit>(limit), value); });
 }
 
 cudaError_t cudaDeviceGetLimit(std::size_t* value, cudaLimit limit) {
+  AVEC_COUNTED;
   if (value == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] { return cuCtxGetLimit(value, static_cast<CUlimit>(limit)); });
 }
 
 cudaError_t cudaDeviceGetCacheConfig(cudaFuncCache* config) {
+  AVEC_COUNTED;
   if (config == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] {
     CUfunc_cache current = CU_FUNC_CACHE_PREFER_NONE;
@@ -152,11 +175,13 @@ cudaError_t cudaDeviceGetCacheConfig(cudaFuncCache* config) {
 }
 
 cudaError_t cudaDeviceSetCacheConfig(cudaFuncCache config) {
+  AVEC_COUNTED;
   return in_context([&] { return cuCtxSetCacheConfig(static_cast<CUfunc_cache>(config)); });
 }
 
 // Shared memory banks have one size since compute capability 5.0: setting it has no effect.
 cudaError_t cudaDeviceGetSharedMemConfig(cudaSharedMemConfig* config) {
+  AVEC_COUNTED;
   if (config == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] {
     *config = cudaSharedMemBankSizeFourByte;
@@ -165,16 +190,19 @@ cudaError_t cudaDeviceGetSharedMemConfig(cudaSharedMemConfig* config) {
 }
 
 cudaError_t cudaDeviceSetSharedMemConfig(cudaSharedMemConfig config) {
+  AVEC_COUNTED;
   if (config < cudaSharedMemBankSizeDefault || config > cudaSharedMemBankSizeEightByte)
     return done(cudaErrorInvalidValue);
   return in_context([] { return cudaSuccess; });
 }
 
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  AVEC_COUNTED;
   return in_context([&] { return cuCtxGetStreamPriorityRange(least, greatest); });
 }
 
 cudaError_t cudaCtxResetPersistingL2Cache() {
+  AVEC_COUNTED;
   return in_context([] {
     return cuCtxResetPersistingL2Cache != nullptr ? cuCtxResetPersistingL2Cache() : CUDA_ERROR_NOT_SUPPORTED;
   });
@@ -182,6 +210,7 @@ cudaError_t cudaCtxResetPersistingL2Cache() {
 
 cudaError_t cudaDeviceGetTexture1DLinearMaxWidth(std::size_t* width, const cudaChannelFormatDesc* format,
                                                  int device) {
+  AVEC_COUNTED;
   if (width == nullptr || format == nullptr) return done(cudaErrorInvalidValue);
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
@@ -193,21 +222,29 @@ cudaError_t cudaDeviceGetTexture1DLinearMaxWidth(std::size_t* width, const cudaC
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
+  AVEC_COUNTED;
   if (version == nullptr) return done(cudaErrorInvalidValue);
   *version = 0;
   return done(cuDriverGetVersion(version));
 }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
+  AVEC_COUNTED;
   if (version == nullptr) return done(cudaErrorInvalidValue);
   *version = 13000;
   return cudaSuccess;
 }
 
 // Profilers attach to the executor, not to the client.
-cudaError_t cudaProfilerStart() { return cudaSuccess; }
+cudaError_t cudaProfilerStart() {
+  AVEC_COUNTED;
+  return cudaSuccess;
+}
 
-cudaError_t cudaProfilerStop() { return cudaSuccess; }
+cudaError_t cudaProfilerStop() {
+  AVEC_COUNTED;
+  return cudaSuccess;
+}
 
 cudaChannelFormatDesc cudaCreateChannelDesc(int x, int y, int z, int w, cudaChannelFormatKind kind) {
   return {x, y, z, w, kind};
@@ -215,6 +252,7 @@ cudaChannelFormatDesc cudaCreateChannelDesc(int x, int y, int z, int w, cudaChan
 
 // The private tables of NVIDIA's libraries are not imitated.
 cudaError_t cudaGetExportTable(const void** table, const cudaUUID_t* id) {
+  AVEC_COUNTED;
   if (table == nullptr || id == nullptr) return done(cudaErrorInvalidValue);
   *table = nullptr;
   return done(cudaErrorSymbolNotFound);

@@ -108,11 +108,13 @@ CUlaunchConfig driver_config(const cudaLaunchConfig_t& config) {
 }  // namespace
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* symbol) {
+  AVEC_COUNTED;
   if (attributes == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) { return fill_attributes(function, *attributes); });
 }
 
 cudaError_t cudaFuncSetAttribute(const void* symbol, cudaFuncAttribute id, int value) {
+  AVEC_COUNTED;
   if (!settable(id)) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     return cuFuncSetAttribute(function, static_cast<CUfunction_attribute>(id), value);
@@ -120,6 +122,7 @@ cudaError_t cudaFuncSetAttribute(const void* symbol, cudaFuncAttribute id, int v
 }
 
 cudaError_t cudaFuncSetCacheConfig(const void* symbol, cudaFuncCache config) {
+  AVEC_COUNTED;
   return with_function(symbol, [&](CUfunction function) {
     return cuFuncSetCacheConfig(function, static_cast<CUfunc_cache>(config));
   });
@@ -127,10 +130,12 @@ cudaError_t cudaFuncSetCacheConfig(const void* symbol, cudaFuncCache config) {
 
 // No effect since compute capability 5.0, as on the device.
 cudaError_t cudaFuncSetSharedMemConfig(const void* symbol, cudaSharedMemConfig) {
+  AVEC_COUNTED;
   return with_function(symbol, [](CUfunction) { return cudaSuccess; });
 }
 
 cudaError_t cudaFuncGetName(const char** name, const void* symbol) {
+  AVEC_COUNTED;
   if (name == nullptr) return done(cudaErrorInvalidValue);
   const Kernel* kernel = find_kernel(symbol);
   if (kernel == nullptr) return done(cudaErrorInvalidDeviceFunction);
@@ -140,6 +145,7 @@ cudaError_t cudaFuncGetName(const char** name, const void* symbol) {
 
 cudaError_t cudaFuncGetParamInfo(const void* symbol, std::size_t index, std::size_t* offset,
                                  std::size_t* bytes) {
+  AVEC_COUNTED;
   if (offset == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     return cuFuncGetParamInfo != nullptr ? cuFuncGetParamInfo(function, index, offset, bytes)
@@ -149,6 +155,7 @@ cudaError_t cudaFuncGetParamInfo(const void* symbol, std::size_t index, std::siz
 
 cudaError_t cudaKernelSetAttributeForDevice(cudaKernel_t handle, cudaFuncAttribute id, int value,
                                             int device) {
+  AVEC_COUNTED;
   Kernel* kernel = find_kernel(handle);
   if (kernel == nullptr) return done(cudaErrorInvalidDeviceFunction);
   if (!settable(id)) return done(cudaErrorInvalidValue);
@@ -168,6 +175,7 @@ cudaError_t cudaKernelSetAttributeForDevice(cudaKernel_t handle, cudaFuncAttribu
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* symbol, int block_size,
                                                           std::size_t shared_bytes) {
+  AVEC_COUNTED;
   if (blocks == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     return cuOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, block_size, shared_bytes);
@@ -177,6 +185,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* symbol,
                                                                    int block_size, std::size_t shared_bytes,
                                                                    unsigned int flags) {
+  AVEC_COUNTED;
   if (blocks == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, block_size, shared_bytes,
@@ -186,6 +195,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
 
 cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(std::size_t* bytes, const void* symbol, int blocks,
                                                       int block_size) {
+  AVEC_COUNTED;
   if (bytes == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     return cuOccupancyAvailableDynamicSMemPerBlock != nullptr
@@ -196,6 +206,7 @@ cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(std::size_t* bytes, const 
 
 cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* symbol,
                                                  const cudaLaunchConfig_t* config) {
+  AVEC_COUNTED;
   if (size == nullptr || config == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     const CUlaunchConfig translated = driver_config(*config);
@@ -207,6 +218,7 @@ cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* symbol,
 
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* symbol,
                                            const cudaLaunchConfig_t* config) {
+  AVEC_COUNTED;
   if (clusters == nullptr || config == nullptr) return done(cudaErrorInvalidValue);
   return with_function(symbol, [&](CUfunction function) {
     const CUlaunchConfig translated = driver_config(*config);

@@ -84,6 +84,7 @@ CUresult module_here(cudaLibrary_t library, CUmodule* module) {
 
 cudaError_t cudaLibraryLoadData(cudaLibrary_t* library, const void* code, cudaJitOption*, void**,
                                 unsigned int, cudaLibraryOption*, void**, unsigned int) {
+  AVEC_COUNTED;
   if (library == nullptr || code == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&]() -> cudaError_t {
     const void* container = container_of(code);
@@ -99,6 +100,7 @@ cudaError_t cudaLibraryLoadData(cudaLibrary_t* library, const void* code, cudaJi
 cudaError_t cudaLibraryLoadFromFile(cudaLibrary_t* library, const char* name, cudaJitOption*, void**,
                                     unsigned int, cudaLibraryOption* options, void**,
                                     unsigned int option_count) {
+  AVEC_COUNTED;
   if (library == nullptr || name == nullptr) return done(cudaErrorInvalidValue);
   for (unsigned i = 0; options != nullptr && i < option_count; ++i)
     if (options[i] == cudaLibraryBinaryIsPreserved) return done(cudaErrorInvalidValue);
@@ -120,6 +122,7 @@ cudaError_t cudaLibraryLoadFromFile(cudaLibrary_t* library, const char* name, cu
 }
 
 cudaError_t cudaLibraryUnload(cudaLibrary_t library) {
+  AVEC_COUNTED;
   if (library == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] {
     remove_image(*image_of(library));
@@ -128,6 +131,7 @@ cudaError_t cudaLibraryUnload(cudaLibrary_t library) {
 }
 
 cudaError_t cudaLibraryGetKernel(cudaKernel_t* kernel, cudaLibrary_t library, const char* name) {
+  AVEC_COUNTED;
   if (kernel == nullptr || name == nullptr) return done(cudaErrorInvalidValue);
   if (library == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] {
@@ -140,6 +144,7 @@ cudaError_t cudaLibraryGetKernel(cudaKernel_t* kernel, cudaLibrary_t library, co
 
 cudaError_t cudaLibraryGetGlobal(void** address, std::size_t* bytes, cudaLibrary_t library,
                                  const char* name) {
+  AVEC_COUNTED;
   if (name == nullptr || (address == nullptr && bytes == nullptr)) return done(cudaErrorInvalidValue);
   if (library == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] {
@@ -155,6 +160,7 @@ cudaError_t cudaLibraryGetGlobal(void** address, std::size_t* bytes, cudaLibrary
 }
 
 cudaError_t cudaLibraryGetKernelCount(unsigned int* count, cudaLibrary_t library) {
+  AVEC_COUNTED;
   if (count == nullptr) return done(cudaErrorInvalidValue);
   if (library == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] {
@@ -168,6 +174,7 @@ cudaError_t cudaLibraryGetKernelCount(unsigned int* count, cudaLibrary_t library
 }
 
 cudaError_t cudaLibraryEnumerateKernels(cudaKernel_t* kernels, unsigned int wanted, cudaLibrary_t library) {
+  AVEC_COUNTED;
   if (kernels == nullptr || wanted == 0) return done(cudaErrorInvalidValue);
   if (library == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&]() -> CUresult {

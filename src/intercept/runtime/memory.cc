@@ -62,6 +62,7 @@ cudaError_t allocate_host(void** pointer, std::size_t bytes, unsigned flags) {
 }  // namespace
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+  AVEC_COUNTED;
   if (pointer == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&]() -> CUresult {
     *pointer = nullptr;
@@ -71,10 +72,12 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
 
 // cudaFree(nullptr) is how programs ask for the context to be made.
 cudaError_t cudaFree(void* pointer) {
+  AVEC_COUNTED;
   return in_context([&] { return pointer == nullptr ? CUDA_SUCCESS : cuMemFree(device_pointer(pointer)); });
 }
 
 cudaError_t cudaMallocPitch(void** pointer, std::size_t* pitch, std::size_t width, std::size_t height) {
+  AVEC_COUNTED;
   if (pointer == nullptr || pitch == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&]() -> CUresult {
     *pointer = nullptr;
@@ -88,6 +91,7 @@ cudaError_t cudaMallocPitch(void** pointer, std::size_t* pitch, std::size_t widt
 }
 
 cudaError_t cudaMalloc3D(cudaPitchedPtr* pitched, cudaExtent extent) {
+  AVEC_COUNTED;
   if (pitched == nullptr) return done(cudaErrorInvalidValue);
   std::size_t rows = 0;
   if (__builtin_mul_overflow(extent.height, extent.depth, &rows)) return done(cudaErrorMemoryAllocation);
@@ -105,17 +109,23 @@ AVEC_STREAM_PAIR(cudaMallocAsync, _ptsz, (void** pointer, std::size_t bytes, cud
 AVEC_STREAM_PAIR(cudaFreeAsync, _ptsz, (void* pointer, cudaStream_t stream),
                  return free_async(pointer, resolve_stream<kDefault>(stream));)
 
-cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) { return allocate_host(pointer, bytes, 0); }
+cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
+  AVEC_COUNTED;
+  return allocate_host(pointer, bytes, 0);
+}
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned int flags) {
+  AVEC_COUNTED;
   return allocate_host(pointer, bytes, flags);
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
+  AVEC_COUNTED;
   return in_context([&] { return pointer == nullptr ? CUDA_SUCCESS : cuMemFreeHost(pointer); });
 }
 
 cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned int flags) {
+  AVEC_COUNTED;
   constexpr unsigned kKnown =
       cudaHostRegisterPortable | cudaHostRegisterMapped | cudaHostRegisterIoMemory | cudaHostRegisterReadOnly;
   if (pointer == nullptr || bytes == 0 || (flags & ~kKnown) != 0) return done(cudaErrorInvalidValue);
@@ -123,11 +133,13 @@ cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned int flag
 }
 
 cudaError_t cudaHostUnregister(void* pointer) {
+  AVEC_COUNTED;
   if (pointer == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] { return cuMemHostUnregister(pointer); });
 }
 
 cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned int flags) {
+  AVEC_COUNTED;
   if (device == nullptr || host == nullptr || flags != 0) return done(cudaErrorInvalidValue);
   return in_context([&] {
     CUdeviceptr address = 0;
@@ -138,16 +150,19 @@ cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned int fla
 }
 
 cudaError_t cudaHostGetFlags(unsigned int* flags, void* host) {
+  AVEC_COUNTED;
   if (flags == nullptr || host == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] { return cuMemHostGetFlags(flags, host); });
 }
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  AVEC_COUNTED;
   if (free == nullptr || total == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] { return cuMemGetInfo(free, total); });
 }
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  AVEC_COUNTED;
   if (attributes == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&]() -> CUresult {
     *attributes = {};

@@ -182,6 +182,7 @@ int score(const cudaDeviceProp& wish, const cudaDeviceProp& device) {
 }  // namespace
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  AVEC_COUNTED;
   if (properties == nullptr) return done(cudaErrorInvalidValue);
   CUdevice handle = 0;
   if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
@@ -189,6 +190,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 }
 
 cudaError_t cudaChooseDevice(int* device, const cudaDeviceProp* wish) {
+  AVEC_COUNTED;
   if (device == nullptr || wish == nullptr) return done(cudaErrorInvalidValue);
   int count = 0;
   if (const CUresult counted = device_count(&count); counted != CUDA_SUCCESS) return done(counted);

@@ -77,10 +77,12 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* host_function) {
 }
 
 cudaError_t cudaGetKernel(cudaKernel_t* kernel, const void* host_function) {
+  AVEC_COUNTED;
   return __cudaGetKernel(kernel, host_function);
 }
 
 cudaError_t cudaGetFuncBySymbol(cudaFunction_t* function, const void* symbol) {
+  AVEC_COUNTED;
   if (function == nullptr) return done(cudaErrorInvalidValue);
   return done(find_function(symbol, function));
 }

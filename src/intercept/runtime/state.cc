@@ -69,12 +69,16 @@ cudaError_t to_runtime(CUresult result) noexcept {
 using namespace avec::runtime;
 
 cudaError_t cudaGetLastError() {
+  AVEC_COUNTED;
   const cudaError_t error = this_thread.last_error;
   if (!corrupts_context(error)) this_thread.last_error = cudaSuccess;
   return error;
 }
 
-cudaError_t cudaPeekAtLastError() { return this_thread.last_error; }
+cudaError_t cudaPeekAtLastError() {
+  AVEC_COUNTED;
+  return this_thread.last_error;
+}
 
 const char* cudaGetErrorName(cudaError_t error) { return describe(error).name; }
 

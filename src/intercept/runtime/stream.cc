@@ -57,18 +57,22 @@ static_assert(sizeof(cudaStreamAttrValue) == sizeof(CUstreamAttrValue));
 }  // namespace
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  AVEC_COUNTED;
   return create_stream(stream, cudaStreamDefault, nullptr);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int flags) {
+  AVEC_COUNTED;
   return create_stream(stream, flags, nullptr);
 }
 
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int flags, int priority) {
+  AVEC_COUNTED;
   return create_stream(stream, flags, &priority);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  AVEC_COUNTED;
   // The default streams are not the program's to destroy.
   if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread)
     return done(cudaErrorInvalidResourceHandle);
@@ -170,9 +174,13 @@ AVEC_STREAM_PAIR(cudaLaunchHostFunc, _ptsz, (cudaStream_t stream, cudaHostFn_t f
   return in_context([&] { return cuLaunchHostFunc(resolve_stream<kDefault>(stream), function, data); });
 })
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  AVEC_COUNTED;
+  return cudaEventCreateWithFlags(event, cudaEventDefault);
+}
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
+  AVEC_COUNTED;
   constexpr unsigned kKnown = cudaEventBlockingSync | cudaEventDisableTiming | cudaEventInterprocess;
   if (event == nullptr || (flags & ~kKnown) != 0) return done(cudaErrorInvalidValue);
   return in_context([&] { return cuEventCreate(event, flags); });
@@ -186,21 +194,25 @@ AVEC_STREAM_PAIR(cudaEventRecordWithFlags, _ptsz,
                  return record(event, resolve_stream<kDefault>(stream), flags);)
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  AVEC_COUNTED;
   if (event == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] { return cuEventQuery(event); });
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  AVEC_COUNTED;
   if (event == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] { return cuEventSynchronize(event); });
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  AVEC_COUNTED;
   if (event == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] { return cuEventDestroy(event); });
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  AVEC_COUNTED;
   if (milliseconds == nullptr) return done(cudaErrorInvalidValue);
   if (start == nullptr || end == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&] { return cuEventElapsedTime(milliseconds, start, end); });

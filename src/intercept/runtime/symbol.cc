@@ -68,6 +68,7 @@ AVEC_STREAM_PAIR(cudaMemcpyFromSymbolAsync, _ptsz,
                                     resolve_stream<kDefault>(stream), Completion::kAsynchronous);)
 
 cudaError_t cudaGetSymbolAddress(void** address, const void* symbol) {
+  AVEC_COUNTED;
   if (address == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&] {
     char* found = nullptr;
@@ -78,6 +79,7 @@ cudaError_t cudaGetSymbolAddress(void** address, const void* symbol) {
 }
 
 cudaError_t cudaGetSymbolSize(std::size_t* bytes, const void* symbol) {
+  AVEC_COUNTED;
   if (bytes == nullptr) return done(cudaErrorInvalidValue);
   return in_context([&]() -> cudaError_t {
     Variable* variable = find_variable(symbol);
