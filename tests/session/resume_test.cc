@@ -2,43 +2,13 @@
 #include <cstring>
 #include <thread>
 
+#include "session/faulty_network.h"
 #include "session/session_support.h"
-#include "transport/sim/factory.h"
 
 namespace avec::test {
 namespace {
 
 using std::chrono::milliseconds;
-
-/// A simulated network under a scheme of its own. Every session makes two links, control and
-/// data; `data_faults` happen to the first data link.
-class Network final : public Transport {
- public:
-  static Network& make() {
-    static std::atomic<int> next{0};
-    auto made = std::unique_ptr<Network>(new Network("resume" + std::to_string(++next)));
-    Network& network = *made;
-    REQUIRE(register_transport(std::move(made)));
-    return network;
-  }
-  std::string url() const { return scheme_ + "://executor"; }
-
-  std::string_view scheme() const noexcept override { return scheme_; }
-  TransportError viable(std::string&) const override { return {}; }
-  ConnectResult connect(std::string_view, Deadline deadline) noexcept override {
-    if (++connects_ == 2) network.set_next_faults(data_faults);
-    return network.connect("sim://executor", deadline);
-  }
-  ListenResult listen(std::string_view) noexcept override { return network.listen("sim://executor"); }
-
-  sim::SimNetwork network;
-  sim::Faults data_faults;
-
- private:
-  explicit Network(std::string scheme) : scheme_(std::move(scheme)) {}
-  const std::string scheme_;
-  std::atomic<int> connects_{0};
-};
 
 session::Options resumable(const Network& network) {
   session::Options options;
@@ -102,7 +72,7 @@ struct Exchange {
 /// Runs the program over a link that breaks as told.
 Exchange run(const sim::Faults& faults) {
   Network& network = Network::make();
-  network.data_faults = faults;
+  network.arm(faults);
   FakeExecutor executor({.listen = network.url(), .script = answer_memory});
   Heard heard;
   auto session = open(resumable(network), heard.callbacks());

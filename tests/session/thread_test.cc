@@ -67,7 +67,6 @@ TEST_CASE("256 threads post and call at once") {
 }
 
 TEST_CASE("A call that takes long orders only its own thread") {
-  std::atomic<bool> release{false};
   Record blocked;
   FakeExecutor executor({.script = [&](FakeExecutor& self, const Record& record) {
     if (record.opcode() == wire::Opcode::StreamSynchronize) {
