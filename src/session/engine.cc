@@ -516,6 +516,7 @@ void Engine::sleep_in_wait(Deadline deadline) {
 void Engine::close() {
   if (abandoned_) return;
   const std::scoped_lock closing(close_mutex_);
+  leaving_ = true;
   if (!over() && !opening_) {
     Call goodbye;
     const wire::Goodbye body(0);

@@ -160,6 +160,7 @@ class Engine final : public Session, private FrameHandler {
   int watched_ AVEC_GUARDED_BY(lock_) = -1;  ///< the connection's poll_descriptor
 
   // Written with the lock, read without.
+  std::atomic<bool> leaving_{false};        ///< close() has begun: no end is worth a word any more
   std::atomic<bool> closing_{false};        ///< close() wants the role
   std::atomic<bool> over_flag_{false};      ///< over_, for those without the lock
 

@@ -113,7 +113,7 @@ void Engine::fail(const Error& error, std::string reason, bool notify) {
   if (over()) return;
   reason_ = std::move(reason);
   // Told before anybody's call returns, so that whoever gets the error can say why.
-  if (notify && !opening_ && callbacks_.closed) callbacks_.closed(reason_);
+  if (notify && !opening_ && !leaving_ && callbacks_.closed) callbacks_.closed(reason_);
   {
     const LockGuard guard(lock_);
     over_ = true;
