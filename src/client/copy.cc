@@ -118,7 +118,8 @@ class RowCopy {
           waits ? session::Attend::kWaiter : session::Attend::kNobody);
       if (!pending) return to_cuda(pending.error());
       if (!waits) {
-        note_download(stream_, {*pending, destination_.host(), destination_.host() + shape_.width * shape_.height});
+        note_download(stream_,
+                      {*pending, destination_.host(), destination_.host() + shape_.width * shape_.height});
         return CUDA_SUCCESS;
       }
       return arrived(session_.wait_deferred(*pending));

@@ -55,6 +55,10 @@ class PerThreadStreams {
     {
       std::scoped_lock lock(context.mutex);
       context.streams.erase(&stream);
+      // Its work goes on: whoever synchronises the context waits for these too.
+      if (Stream* legacy = context.legacy.load()) {
+        legacy->downloads.insert(legacy->downloads.end(), stream.downloads.begin(), stream.downloads.end());
+      }
     }
     const std::uint64_t name = stream.name;
     if (Slab<Stream>::destroy(&stream)) (void)context.client->session().post(wire::StreamDestroy(name));

@@ -2,7 +2,9 @@
 
 #include <numeric>
 
+#include "client/event.h"
 #include "client/memory.h"
+#include "client/stream.h"
 #include "fake_session.h"
 #include "support/catch.h"
 
@@ -148,4 +150,36 @@ TEST_CASE("after the session is lost every call says so, also after a reset") {
   CHECK(memory_allocate(&address, 16) == CUDA_ERROR_DEVICE_UNAVAILABLE);
   primary_reset(f.client, 0);
   CHECK(primary_retain(f.client, &f.context, 0) == CUDA_ERROR_DEVICE_UNAVAILABLE);
+}
+
+TEST_CASE("synchronising behind a copy into pinned memory waits until its bytes are here") {
+  Fixture f;
+  DeviceBuffer buffer(64);
+  void* pinned;
+  REQUIRE(host_allocate(&pinned, 64, 0) == CUDA_SUCCESS);
+  CUstream first, second, other;
+  CUevent event;
+  for (CUstream* stream : {&first, &second, &other})
+    REQUIRE(stream_create(stream, CU_STREAM_NON_BLOCKING, 0) == CUDA_SUCCESS);
+  REQUIRE(event_create(&event, 0) == CUDA_SUCCESS);
+  f.session->downloads_linger = true;
+  REQUIRE(copy_from_device(pinned, buffer.address, 64, first, kAsynchronous) == CUDA_SUCCESS);
+  REQUIRE(event_record(event, first, 0) == CUDA_SUCCESS);
+  REQUIRE(stream_wait_event(second, event, 0) == CUDA_SUCCESS);
+
+  const std::vector<const void*> once{pinned};
+  const auto waited = [&] { return std::exchange(f.session->destinations_waited, {}); };
+  REQUIRE(stream_synchronize(first) == CUDA_SUCCESS);
+  CHECK(waited() == once);
+  REQUIRE(event_synchronize(event) == CUDA_SUCCESS);
+  CHECK(waited() == once);
+  REQUIRE(stream_synchronize(second) == CUDA_SUCCESS);
+  CHECK(waited() == once);
+  REQUIRE(stream_query(first) == CUDA_SUCCESS);
+  CHECK(waited() == once);
+  REQUIRE(stream_synchronize(other) == CUDA_SUCCESS);
+  CHECK(waited().empty());
+  REQUIRE(stream_destroy(first) == CUDA_SUCCESS);
+  REQUIRE(context_synchronize() == CUDA_SUCCESS);
+  CHECK(waited() == once);
 }

@@ -63,14 +63,19 @@ class FakeSession : public session::Session {
   }
   std::string peer() const override { return "fake://"; }
   Result<> wait_deferred(session::Pending) override;
-  bool deferred_done(session::Pending) override { return true; }
-  Result<> wait_for_destination(const void*, const void*) override { return {}; }
+  bool deferred_done(session::Pending) override { return !downloads_linger; }
+  Result<> wait_for_destination(const void* begin, const void*) override {
+    destinations_waited.push_back(begin);
+    return {};
+  }
   std::uint64_t last_posted() const override { return 0; }
   session::Counters counters() const override;
   void close() override { closed = true; }
   void abandon_after_fork() noexcept override {}
 
   bool closed = false;
+  bool downloads_linger = false;  ///< replies of deferred calls do not come by themselves
+  std::vector<const void*> destinations_waited;
 
  protected:
   Result<Slot> begin_post(wire::Opcode, std::size_t body_bytes, std::size_t payload_bytes) override;
