@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "avec/transport.h"
+#include "base/handle.h"
 
 namespace avec::bench {
 
@@ -55,9 +56,26 @@ std::uint64_t tree_cpu_ns(int pid);
 /// Ends the measuring process: what failed, in words, on stderr.
 [[noreturn]] void fail(std::string_view what);
 
+/// The yardstick of copies: bytes one way over loopback TCP from ordinary memory here into
+/// ordinary memory of another process, until that one has said that all are there.
+class RawStream {
+ public:
+  static constexpr std::size_t kBytes = 256u << 20;
+  /// Starts the other process. Before any thread is started.
+  RawStream();
+  ~RawStream();
+  RawStream(const RawStream&) = delete;
+  RawStream& operator=(const RawStream&) = delete;
+  /// Sends the first kBytes of `from`; microseconds.
+  double sample(std::vector<std::byte>& from);
+
+ private:
+  int child_ = -1;
+  Descriptor connection_;
+};
+
 // The measurements. Each runs in a process of its own.
 void measure_raw_ping(const Options& options);
-void measure_raw_stream(const Options& options);
 void measure_ping(const Options& options);
 void measure_launch(const Options& options);
 void measure_launch_synchronise(const Options& options);

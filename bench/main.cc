@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -32,9 +33,9 @@ struct Measurement {
   const char* help;
 };
 
+// A yardstick comes just before what is held against it, since a machine has moods.
 constexpr Measurement kMeasurements[] = {
     {"raw_ping", measure_raw_ping, true, false, 1, "64-byte ping-pong over loopback TCP"},
-    {"raw_stream", measure_raw_stream, true, false, 1, "256 MiB one way over loopback TCP"},
     {"ping", measure_ping, false, false, 1, "synchronous call that does nothing"},
     {"launch", measure_launch, false, true, 1, "posted launch: cost to the caller, CPU, sustained rate"},
     {"synchronise", measure_launch_synchronise, false, true, 1, "launch and synchronise"},
@@ -76,10 +77,6 @@ class Bench {
     const auto root = self_.parent_path().parent_path();
     const auto shim = (root / "lib/avec/libcuda.so.1").string();
     describe_machine();
-    for (const auto& one : kMeasurements) {
-      // A yardstick is measured whenever something that needs it is.
-      if (one.raw) collect(one, options("raw", ""), 1);
-    }
     std::optional<Executor> started;
     auto avec = options("avec", shim);
     avec.executor = wishes_.executor;
@@ -95,9 +92,12 @@ class Bench {
     const auto native = options("native", wishes_.native);
     const bool with_native = wanted_beyond_raw() && probe(native);
     print_head();
-    for (const auto& row : rows_) print(row);
     for (const auto& one : kMeasurements) {
-      if (one.raw || !wanted(one)) continue;
+      if (one.raw) {
+        collect(one, options("raw", ""), 1);  // every run has it
+        continue;
+      }
+      if (!wanted(one)) continue;
       if (with_native && one.native) collect(one, native, runs(one));
       collect(one, avec, runs(one));
       if (std::string_view(one.name) == "round") count_round_trips(avec);
@@ -135,7 +135,7 @@ class Bench {
   }
 
   bool probe(const Options& native) {
-    if (wishes_.native.empty()) return false;
+    if (wishes_.native == "none") return false;
     const auto finished = run(command("probe", native), {}, std::chrono::seconds(60), true);
     if (!finished.ok || finished.lines.empty()) return false;
     machine_["gpu"] = finished.lines.front();
@@ -162,7 +162,7 @@ class Bench {
       std::fprintf(stderr, "avec_bench: the measurement %s (%s) failed\n", one.name, options.target.c_str());
       failed_ = true;
     }
-    for (const auto& key : order) add(together(gathered[key]), !one.raw);
+    for (const auto& key : order) add(together(gathered[key]));
   }
 
   // Rows of several processes, one sample each, are the samples of one row.
@@ -204,12 +204,13 @@ class Bench {
                          {(static_cast<double>(trips[1]) - static_cast<double>(trips[0])) / static_cast<double>(kRounds)});
     row.target = "avec";
     row.n = kRounds;
-    add(row, true);
+    add(row);
   }
 
   const Row* find(std::string_view name, std::string_view target, std::uint64_t bytes, bool any_bytes) const {
-    for (const auto& row : rows_) {
-      if (row.name == name && row.target == target && (any_bytes || row.bytes == bytes)) return &row;
+    // The latest: a yardstick that was measured again stands beside what follows it.
+    for (auto row = rows_.rbegin(); row != rows_.rend(); ++row) {
+      if (row->name == name && row->target == target && (any_bytes || row->bytes == bytes)) return &*row;
     }
     return nullptr;
   }
@@ -233,10 +234,10 @@ class Bench {
     return row.median / native->median;
   }
 
-  void add(const Row& row, bool show) {
+  void add(const Row& row) {
     rows_.push_back(row);
     if (!row.verified) failed_ = true;
-    if (show) print(row);
+    print(row);
   }
 
   static void print_head() {
@@ -263,11 +264,13 @@ class Bench {
     while (cpu.empty() && std::getline(file, line)) {
       if (line.starts_with("model name")) cpu = line.substr(line.find(':') + 2);
     }
+    double load[1] = {0};
+    (void)::getloadavg(load, 1);
     char date[32];
     const auto now = std::time(nullptr);
     std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
     machine_ = {{"kind", "machine"}, {"cpu", cpu}, {"cores", std::thread::hardware_concurrency()},
-                {"kernel", names.release}, {"date", date}, {"wait", wishes_.wait}, {"device", wishes_.device}, {"gpu", ""}};
+                {"kernel", names.release}, {"load", load[0]}, {"date", date}, {"wait", wishes_.wait}, {"device", wishes_.device}, {"gpu", ""}};
   }
 
   void write_json() const {
@@ -317,13 +320,13 @@ int main(int argc, char** argv) {
   avec::bench::Options options;
   std::string name;
   CLI::App app("What AVEC costs, each figure beside its yardstick of the same run.", "avec_bench");
-  app.add_option("NAME", wishes.filters, "Measure only what contains one of these words; the yardsticks always");
+  app.add_option("NAME", wishes.filters, "Measure only what contains one of these words, with its yardstick");
   app.add_option("--json", wishes.json_file, "Write one JSON object a line to this file");
   app.add_option("--wait", wishes.wait, "How both sides wait")->check(CLI::IsMember({"spin", "adaptive", "block"}));
   app.add_option("-n", wishes.count, "At most so many samples of each figure");
   app.add_option("--executor", wishes.executor, "URL of a running executor, instead of starting one here");
   app.add_option("--device", wishes.device, "Device kind of the executor: auto, cuda or cpu");
-  app.add_option("--native", wishes.native, "Driver library of the native figures; empty: none");
+  app.add_option("--native", wishes.native, "Driver library of the native figures, or none");
   app.add_flag("--list", wishes.list, "List the measurements");
   auto* inner = app.add_subcommand("measure", "One measurement in this process, as the program starts it itself")->group("");
   inner->add_option("NAME", name)->required();

@@ -74,6 +74,8 @@ def table(objects):
     device = machine["gpu"] or "CPU device"
     lines = [f"{machine['date'][:10]}, {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, {device}, "
              f"client and executor on this machine, loopback TCP, `--wait {machine['wait']}`."]
+    if machine["load"] > machine["cores"] / 4:
+        lines.append(f"The machine was busy with other work (load {machine['load']:.1f} at the start): ratios count, times do not.")
     if ping and stream:
         lines.append(f"Yardsticks: 64-byte ping-pong {number(ping['median'])} us (p99 {number(ping['p99'])}), "
                      f"stream {stream['bytes'] / stream['median'] / 1e3:.2f} GB/s.")

@@ -22,8 +22,8 @@ def main():
     program = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "result.jsonl"
-        # --native= : a GPU, where there is one, is not what is tested.
-        run = subprocess.run([program, "-n", "3", "--device", "cpu", "--native=", "--json", file], timeout=280,
+        # --native none: a GPU, where there is one, is not what is tested.
+        run = subprocess.run([program, "-n", "3", "--device", "cpu", "--native", "none", "--json", file], timeout=280,
                              capture_output=True, text=True)
         print(run.stdout, run.stderr, sep="\n")
         assert run.returncode == 0, f"avec_bench ended with {run.returncode}"

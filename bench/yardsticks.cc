@@ -58,8 +58,8 @@ void no_delay(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
-// Runs `here` with a connection to a child process that runs `there`.
-void with_peer(const std::function<void(int)>& there, const std::function<void(int)>& here) {
+// A connection to a child process that runs `there` with its end.
+Descriptor connect_to_child(const std::function<void(int)>& there, pid_t& child) {
   Descriptor listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -70,7 +70,7 @@ void with_peer(const std::function<void(int)>& there, const std::function<void(i
       ::getsockname(listener.get(), generic, &bytes) != 0) {
     fail("no loopback socket");
   }
-  const pid_t child = ::fork();
+  child = ::fork();
   if (child < 0) fail("fork");
   if (child == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -82,11 +82,7 @@ void with_peer(const std::function<void(int)>& there, const std::function<void(i
   Descriptor connection(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (::connect(connection.get(), generic, bytes) != 0) fail("connecting over loopback");
   no_delay(connection.get());
-  here(connection.get());
-  connection.reset();
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  if (status != 0) fail("the yardstick's peer failed");
+  return connection;
 }
 
 }  // namespace
@@ -97,7 +93,8 @@ void measure_raw_ping(const Options& options) {
   const auto mode = options.wait_mode();
   std::vector<double> times;
   bool verified = true;
-  with_peer(
+  pid_t child = -1;
+  auto connection = connect_to_child(
       [&](int fd) {
         std::byte message[kBytes];
         for (std::uint64_t i = 0; i < n + warm; ++i) {
@@ -105,54 +102,49 @@ void measure_raw_ping(const Options& options) {
           send_exactly(fd, message, kBytes);
         }
       },
-      [&](int fd) {
-        std::byte message[kBytes]{};
-        for (std::uint64_t i = 0; i < n + warm; ++i) {
-          std::memcpy(message, &i, sizeof i);
-          const auto start = now_ns();
-          send_exactly(fd, message, kBytes);
-          receive_exactly(fd, message, kBytes, mode);
-          const auto end = now_ns();
-          if (i >= warm) times.push_back(static_cast<double>(end - start) / 1e3);
-          verified = verified && std::memcmp(message, &i, sizeof i) == 0;
-        }
-      });
+      child);
+  std::byte message[kBytes]{};
+  for (std::uint64_t i = 0; i < n + warm; ++i) {
+    std::memcpy(message, &i, sizeof i);
+    const auto start = now_ns();
+    send_exactly(connection.get(), message, kBytes);
+    receive_exactly(connection.get(), message, kBytes, mode);
+    const auto end = now_ns();
+    if (i >= warm) times.push_back(static_cast<double>(end - start) / 1e3);
+    verified = verified && std::memcmp(message, &i, sizeof i) == 0;
+  }
+  ::waitpid(child, nullptr, 0);
   auto row = summarise("raw.ping", "us", std::move(times));
   row.verified = verified;
   emit(options, row);
 }
 
-// One way, from ordinary memory to ordinary memory, until the receiver has all and says so.
-void measure_raw_stream(const Options& options) {
-  constexpr std::size_t kBytes = 256u << 20;
-  const auto n = options.samples(7);
-  std::vector<double> times;
-  bool verified = true;
-  with_peer(
-      [&](int fd) {
+RawStream::RawStream() {
+  connection_ = connect_to_child(
+      [](int fd) {
         std::vector<std::byte> into(kBytes, std::byte{1});
-        for (std::uint64_t i = 0; i <= n; ++i) {
+        while (true) {
           receive_exactly(fd, into.data(), kBytes, WaitMode::kBlock);
           send_exactly(fd, &into[kBytes - 1], 1);
         }
       },
-      [&](int fd) {
-        std::vector<std::byte> from(kBytes, std::byte{2});
-        for (std::uint64_t i = 0; i <= n; ++i) {
-          from.back() = static_cast<std::byte>(i);
-          std::byte last{};
-          const auto start = now_ns();
-          send_exactly(fd, from.data(), kBytes);
-          receive_exactly(fd, &last, 1, WaitMode::kBlock);
-          const auto end = now_ns();
-          if (i > 0) times.push_back(static_cast<double>(end - start) / 1e3);
-          verified = verified && last == from.back();
-        }
-      });
-  auto row = summarise("raw.stream", "us", std::move(times));
-  row.bytes = kBytes;
-  row.verified = verified;
-  emit(options, row);
+      child_);
+}
+
+RawStream::~RawStream() {
+  ::kill(child_, SIGKILL);
+  ::waitpid(child_, nullptr, 0);
+}
+
+double RawStream::sample(std::vector<std::byte>& from) {
+  if (from.size() < kBytes) fail("the yardstick's buffer is too small");
+  std::byte last{};
+  const auto start = now_ns();
+  send_exactly(connection_.get(), from.data(), kBytes);
+  receive_exactly(connection_.get(), &last, 1, WaitMode::kBlock);
+  const auto end = now_ns();
+  if (last != from[kBytes - 1]) fail("the yardstick's bytes arrived wrong");
+  return static_cast<double>(end - start) / 1e3;
 }
 
 }  // namespace avec::bench
