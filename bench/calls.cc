@@ -79,7 +79,8 @@ void measure_launch(const Options& options) {
   const auto start = now_ns();
   for (std::uint64_t i = 0; i < many; ++i) counting.launch();
   counting.synchronize();
-  row = summarise("launch.sustained", "ns", {static_cast<double>(now_ns() - start) / static_cast<double>(many)});
+  row = summarise("launch.sustained", "ns",
+                  {static_cast<double>(now_ns() - start) / static_cast<double>(many)});
   row.n = many;
   row.verified = counting.verified();
   emit(options, row);
@@ -119,7 +120,8 @@ void measure_round(const Options& options) {
     AVEC_CHECK(driver.to_device(data, in.data(), kWords * sizeof(unsigned)));
     void* arguments[] = {&data, &words};
     for (unsigned k = 0; k < kLaunches; ++k) {
-      AVEC_CHECK(driver.launch(driver.increment, kWords / 256, 1, 1, 256, 1, 1, 0, nullptr, arguments, nullptr));
+      AVEC_CHECK(
+          driver.launch(driver.increment, kWords / 256, 1, 1, 256, 1, 1, 0, nullptr, arguments, nullptr));
     }
     AVEC_CHECK(driver.from_device(out.data(), data, kWords * sizeof(unsigned)));
     if (i >= warm) times.push_back(static_cast<double>(now_ns() - start) / 1e3);

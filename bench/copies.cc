@@ -8,7 +8,7 @@
 namespace avec::bench {
 namespace {
 
-constexpr std::size_t kSizes[] = {4,         64,      1u << 10, 16u << 10, 64u << 10, 256u << 10,
+constexpr std::size_t kSizes[] = {4,        64,       1u << 10,  16u << 10, 64u << 10, 256u << 10,
                                   1u << 20, 4u << 20, 16u << 20, 64u << 20, 256u << 20};
 
 void fill(std::vector<std::byte>& data, std::size_t bytes, std::uint64_t seed) {

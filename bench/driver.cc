@@ -50,7 +50,8 @@ DONE:
 }  // namespace
 
 void check(CUresult result, const char* what) {
-  if (result != CUDA_SUCCESS) fail(std::string(what) + ": CUDA error " + std::to_string(static_cast<int>(result)));
+  if (result != CUDA_SUCCESS)
+    fail(std::string(what) + ": CUDA error " + std::to_string(static_cast<int>(result)));
 }
 
 Driver::Driver(const Options& options) {
@@ -60,8 +61,8 @@ Driver::Driver(const Options& options) {
   }
   void* library = ::dlopen(options.library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) fail(::dlerror());
-#define AVEC_BENCH_LOAD(member, name)                                      \
-  member = reinterpret_cast<decltype(member)>(::dlsym(library, #name));    \
+#define AVEC_BENCH_LOAD(member, name)                                   \
+  member = reinterpret_cast<decltype(member)>(::dlsym(library, #name)); \
   if (!member) fail("the driver library has no " #name);
   AVEC_BENCH_DRIVER(AVEC_BENCH_LOAD)
 #undef AVEC_BENCH_LOAD

@@ -47,8 +47,9 @@ WaitMode Options::wait_mode() const {
 }
 
 void to_json(nlohmann::json& json, const Row& row) {
-  json = {{"name", row.name}, {"target", row.target}, {"unit", row.unit}, {"bytes", row.bytes}, {"n", row.n},
-          {"median", row.median}, {"p99", row.p99}, {"min", row.min}, {"verified", row.verified}};
+  json = {{"name", row.name},   {"target", row.target}, {"unit", row.unit},
+          {"bytes", row.bytes}, {"n", row.n},           {"median", row.median},
+          {"p99", row.p99},     {"min", row.min},       {"verified", row.verified}};
 }
 
 void from_json(const nlohmann::json& json, Row& row) {
@@ -67,7 +68,8 @@ Row summarise(std::string_view name, std::string_view unit, std::vector<double> 
   if (values.empty()) fail("no samples of " + std::string(name));
   std::sort(values.begin(), values.end());
   const auto at = [&](double share) {
-    return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
+    return values[std::min(values.size() - 1,
+                           static_cast<std::size_t>(share * static_cast<double>(values.size())))];
   };
   Row row;
   row.name = name;

@@ -16,12 +16,12 @@ namespace avec::bench {
 
 /// Of one measuring process.
 struct Options {
-  std::string target;      ///< "raw", "avec" or "native"
-  std::string library;     ///< driver library to open (avec, native)
-  std::string executor;    ///< URL (avec)
-  int executor_pid = 0;    ///< `avec serve`, 0 when it runs elsewhere
+  std::string target;    ///< "raw", "avec" or "native"
+  std::string library;   ///< driver library to open (avec, native)
+  std::string executor;  ///< URL (avec)
+  int executor_pid = 0;  ///< `avec serve`, 0 when it runs elsewhere
   std::string wait = "adaptive";
-  std::uint64_t count = 0; ///< samples wished with -n; 0: what suits the measurement
+  std::uint64_t count = 0;  ///< samples wished with -n; 0: what suits the measurement
 
   WaitMode wait_mode() const;
   /// The number of samples: `usual`, or at most -n.
@@ -31,13 +31,13 @@ struct Options {
 inline constexpr auto kSpin = std::chrono::microseconds(50);  // of adaptive waiting, as AVEC's default
 
 struct Row {
-  std::string name;        ///< "launch.posted"
+  std::string name;  ///< "launch.posted"
   std::string target;
-  std::string unit;        ///< "ns", "us", "%", "trips"
-  std::uint64_t bytes = 0; ///< moved by one sample; 0: none
+  std::string unit;         ///< "ns", "us", "%", "trips"
+  std::uint64_t bytes = 0;  ///< moved by one sample; 0: none
   std::uint64_t n = 0;
   double median = 0, p99 = 0, min = 0;
-  bool verified = true;    ///< the result of what was timed was right
+  bool verified = true;  ///< the result of what was timed was right
 };
 void to_json(nlohmann::json& json, const Row& row);
 void from_json(const nlohmann::json& json, Row& row);

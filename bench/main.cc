@@ -54,12 +54,9 @@ struct Yardstick {
   std::uint64_t from_bytes;  ///< only rows of at least so many bytes
 };
 constexpr Yardstick kYardsticks[] = {
-    {"ping.session", "raw.ping", false, 0},
-    {"launch.synchronise", "raw.ping", false, 0},
-    {"launch.departure", "raw.ping", false, 0},
-    {"round.100_launches", "raw.ping", false, 0},
-    {"copy.to_device", "raw.stream", true, 1u << 20},
-    {"copy.from_device", "raw.stream", true, 1u << 20},
+    {"ping.session", "raw.ping", false, 0},           {"launch.synchronise", "raw.ping", false, 0},
+    {"launch.departure", "raw.ping", false, 0},       {"round.100_launches", "raw.ping", false, 0},
+    {"copy.to_device", "raw.stream", true, 1u << 20}, {"copy.from_device", "raw.stream", true, 1u << 20},
 };
 
 struct Wishes {
@@ -71,7 +68,8 @@ struct Wishes {
 
 class Bench {
  public:
-  explicit Bench(Wishes wishes) : wishes_(std::move(wishes)), self_(std::filesystem::read_symlink("/proc/self/exe")) {}
+  explicit Bench(Wishes wishes)
+      : wishes_(std::move(wishes)), self_(std::filesystem::read_symlink("/proc/self/exe")) {}
 
   int run_all() {
     const auto root = self_.parent_path().parent_path();
@@ -109,8 +107,9 @@ class Bench {
  private:
   bool wanted(const Measurement& one) const {
     if (wishes_.filters.empty()) return true;
-    return std::any_of(wishes_.filters.begin(), wishes_.filters.end(),
-                       [&](const std::string& word) { return std::string_view(one.name).find(word) != std::string_view::npos; });
+    return std::any_of(wishes_.filters.begin(), wishes_.filters.end(), [&](const std::string& word) {
+      return std::string_view(one.name).find(word) != std::string_view::npos;
+    });
   }
   bool wanted_beyond_raw() const {
     return std::any_of(std::begin(kMeasurements), std::end(kMeasurements),
@@ -129,9 +128,21 @@ class Bench {
   }
 
   std::vector<std::string> command(std::string_view name, const Options& options) const {
-    return {self_.string(), "measure", std::string(name), "--target", options.target, "--library", options.library,
-            "--executor-url", options.executor, "--executor-pid", std::to_string(options.executor_pid), "--wait",
-            options.wait, "-n", std::to_string(options.count)};
+    return {self_.string(),
+            "measure",
+            std::string(name),
+            "--target",
+            options.target,
+            "--library",
+            options.library,
+            "--executor-url",
+            options.executor,
+            "--executor-pid",
+            std::to_string(options.executor_pid),
+            "--wait",
+            options.wait,
+            "-n",
+            std::to_string(options.count)};
   }
 
   bool probe(const Options& native) {
@@ -188,8 +199,10 @@ class Bench {
     for (std::uint64_t factor = 1; factor <= 2; ++factor) {
       auto options = avec;
       options.count = kRounds * factor;
-      const auto file = std::filesystem::temp_directory_path() / ("avec-bench-" + std::to_string(::getpid()) + ".json");
-      const auto finished = run(command("round", options), {{"AVEC_STATS", file.string()}}, std::chrono::seconds(120));
+      const auto file =
+          std::filesystem::temp_directory_path() / ("avec-bench-" + std::to_string(::getpid()) + ".json");
+      const auto finished =
+          run(command("round", options), {{"AVEC_STATS", file.string()}}, std::chrono::seconds(120));
       std::ifstream stream(file);
       const auto stats = json::parse(stream, nullptr, false);
       std::filesystem::remove(file);
@@ -200,8 +213,9 @@ class Bench {
       }
       trips[factor - 1] = stats["session"].value("round_trips", std::uint64_t{0});
     }
-    auto row = summarise("round.round_trips", "trips",
-                         {(static_cast<double>(trips[1]) - static_cast<double>(trips[0])) / static_cast<double>(kRounds)});
+    auto row = summarise(
+        "round.round_trips", "trips",
+        {(static_cast<double>(trips[1]) - static_cast<double>(trips[0])) / static_cast<double>(kRounds)});
     row.target = "avec";
     row.n = kRounds;
     add(row);
@@ -223,7 +237,8 @@ class Bench {
       const auto* raw = find(rule.yardstick, "raw", 0, true);
       if (!raw || raw->median <= 0) continue;
       if (!rule.bandwidth) return {row.median / raw->median, rule.yardstick};
-      return {(static_cast<double>(row.bytes) / row.median) / (static_cast<double>(raw->bytes) / raw->median), rule.yardstick};
+      return {(static_cast<double>(row.bytes) / row.median) / (static_cast<double>(raw->bytes) / raw->median),
+              rule.yardstick};
     }
     return {};
   }
@@ -241,20 +256,24 @@ class Bench {
   }
 
   static void print_head() {
-    std::printf("%-24s %-7s %10s %6s %10s %10s %10s %8s %9s %8s %8s\n", "name", "target", "bytes", "unit", "median", "p99",
-                "min", "n", "GB/s", "ratio", "/native");
+    std::printf("%-24s %-7s %10s %6s %10s %10s %10s %8s %9s %8s %8s\n", "name", "target", "bytes", "unit",
+                "median", "p99", "min", "n", "GB/s", "ratio", "/native");
   }
   void print(const Row& row) const {
     char speed[16] = "", against[16] = "", native[16] = "";
     if (row.bytes && row.median > 0) std::snprintf(speed, sizeof speed, "%.3f", gigabytes(row));
-    if (const auto [value, name] = ratio(row); !name.empty()) std::snprintf(against, sizeof against, "%.2f", value);
+    if (const auto [value, name] = ratio(row); !name.empty())
+      std::snprintf(against, sizeof against, "%.2f", value);
     if (const auto value = native_ratio(row)) std::snprintf(native, sizeof native, "%.2f", *value);
-    std::printf("%-24s %-7s %10llu %6s %10.2f %10.2f %10.2f %8llu %9s %8s %8s%s\n", row.name.c_str(), row.target.c_str(),
-                static_cast<unsigned long long>(row.bytes), row.unit.c_str(), row.median, row.p99, row.min,
-                static_cast<unsigned long long>(row.n), speed, against, native, row.verified ? "" : "  WRONG RESULT");
+    std::printf("%-24s %-7s %10llu %6s %10.2f %10.2f %10.2f %8llu %9s %8s %8s%s\n", row.name.c_str(),
+                row.target.c_str(), static_cast<unsigned long long>(row.bytes), row.unit.c_str(), row.median,
+                row.p99, row.min, static_cast<unsigned long long>(row.n), speed, against, native,
+                row.verified ? "" : "  WRONG RESULT");
     std::fflush(stdout);
   }
-  static double gigabytes(const Row& row) { return static_cast<double>(row.bytes) / row.median / 1e3; }  // unit is us
+  static double gigabytes(const Row& row) {
+    return static_cast<double>(row.bytes) / row.median / 1e3;
+  }  // unit is us
 
   void describe_machine() {
     utsname names{};
@@ -269,8 +288,15 @@ class Bench {
     char date[32];
     const auto now = std::time(nullptr);
     std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
-    machine_ = {{"kind", "machine"}, {"cpu", cpu}, {"cores", std::thread::hardware_concurrency()},
-                {"kernel", names.release}, {"load", load[0]}, {"date", date}, {"wait", wishes_.wait}, {"device", wishes_.device}, {"gpu", ""}};
+    machine_ = {{"kind", "machine"},
+                {"cpu", cpu},
+                {"cores", std::thread::hardware_concurrency()},
+                {"kernel", names.release},
+                {"load", load[0]},
+                {"date", date},
+                {"wait", wishes_.wait},
+                {"device", wishes_.device},
+                {"gpu", ""}};
   }
 
   void write_json() const {
@@ -322,13 +348,16 @@ int main(int argc, char** argv) {
   CLI::App app("What AVEC costs, each figure beside its yardstick of the same run.", "avec_bench");
   app.add_option("NAME", wishes.filters, "Measure only what contains one of these words, with its yardstick");
   app.add_option("--json", wishes.json_file, "Write one JSON object a line to this file");
-  app.add_option("--wait", wishes.wait, "How both sides wait")->check(CLI::IsMember({"spin", "adaptive", "block"}));
+  app.add_option("--wait", wishes.wait, "How both sides wait")
+      ->check(CLI::IsMember({"spin", "adaptive", "block"}));
   app.add_option("-n", wishes.count, "At most so many samples of each figure");
   app.add_option("--executor", wishes.executor, "URL of a running executor, instead of starting one here");
   app.add_option("--device", wishes.device, "Device kind of the executor: auto, cuda or cpu");
   app.add_option("--native", wishes.native, "Driver library of the native figures, or none");
   app.add_flag("--list", wishes.list, "List the measurements");
-  auto* inner = app.add_subcommand("measure", "One measurement in this process, as the program starts it itself")->group("");
+  auto* inner =
+      app.add_subcommand("measure", "One measurement in this process, as the program starts it itself")
+          ->group("");
   inner->add_option("NAME", name)->required();
   inner->add_option("--target", options.target);
   inner->add_option("--library", options.library);

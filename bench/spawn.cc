@@ -17,7 +17,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Starts a program with its stdout in a pipe; -1 when that fails.
-pid_t start(const std::vector<std::string>& command, const Environment& environment, bool quiet, Descriptor& output) {
+pid_t start(const std::vector<std::string>& command, const Environment& environment, bool quiet,
+            Descriptor& output) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return -1;
   output.reset(ends[0]);
@@ -77,8 +78,8 @@ int reap(pid_t pid, Clock::time_point deadline) {
 
 }  // namespace
 
-Finished run(const std::vector<std::string>& command, const Environment& environment, std::chrono::seconds limit,
-             bool quiet) {
+Finished run(const std::vector<std::string>& command, const Environment& environment,
+             std::chrono::seconds limit, bool quiet) {
   Finished finished;
   Descriptor output;
   const auto deadline = Clock::now() + limit;

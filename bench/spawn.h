@@ -20,8 +20,8 @@ struct Finished {
 };
 
 /// Runs a program to its end; stderr is passed through, or thrown away when `quiet`.
-Finished run(const std::vector<std::string>& command, const Environment& environment, std::chrono::seconds limit,
-             bool quiet = false);
+Finished run(const std::vector<std::string>& command, const Environment& environment,
+             std::chrono::seconds limit, bool quiet = false);
 
 /// `avec serve` on a free loopback port, as long as this object lives.
 class Executor {

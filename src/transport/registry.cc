@@ -34,8 +34,8 @@ Registry& registry() {
 
 std::string_view to_string(TransportErrc code) noexcept {
   static constexpr std::array<std::string_view, 10> kNames = {
-      "no error",    "closed by the peer",  "connection reset",         "connection refused",
-      "unreachable", "deadline passed",     "not usable on this machine", "malformed address",
+      "no error",         "closed by the peer", "connection reset",           "connection refused",
+      "unreachable",      "deadline passed",    "not usable on this machine", "malformed address",
       "out of resources", "internal error"};
   static_assert(kNames.size() == static_cast<std::size_t>(TransportErrc::kInternal) + 1);
   const auto index = static_cast<std::size_t>(code);

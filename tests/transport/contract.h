@@ -140,13 +140,15 @@ inline std::vector<std::byte> random_bytes(std::size_t bytes, std::uint32_t seed
 }
 
 /// Sends in gathers of random sizes (empty buffers among them).
-inline TransportError send_scattered(Connection& connection, ConstBytes bytes, std::uint32_t seed, std::size_t largest) {
+inline TransportError send_scattered(Connection& connection, ConstBytes bytes, std::uint32_t seed,
+                                     std::size_t largest) {
   std::minstd_rand random(seed);
   while (!bytes.empty()) {
     std::vector<ConstBytes> buffers;
     std::size_t offset = 0;
     for (unsigned i = 0, n = 1 + random() % 9; i < n; ++i) {
-      const auto size = std::min<std::size_t>(random() % 4 == 0 ? 0 : random() % largest, bytes.size() - offset);
+      const auto size =
+          std::min<std::size_t>(random() % 4 == 0 ? 0 : random() % largest, bytes.size() - offset);
       buffers.push_back(bytes.subspan(offset, size));
       offset += size;
     }
@@ -168,7 +170,8 @@ inline TransportError receive_scattered(Connection& connection, MutableBytes byt
     std::vector<MutableBytes> buffers;
     std::size_t offset = 0;
     for (unsigned i = 0, n = 1 + random() % 9; i < n; ++i) {
-      const auto size = std::min<std::size_t>(random() % 4 == 0 ? 0 : random() % largest, bytes.size() - offset);
+      const auto size =
+          std::min<std::size_t>(random() % 4 == 0 ? 0 : random() % largest, bytes.size() - offset);
       buffers.push_back(bytes.subspan(offset, size));
       offset += size;
     }
@@ -401,7 +404,8 @@ TEST_CASE("wake may be called in a signal handler, of the waiting thread too") {
   Backend backend;
   auto pair = connected(backend);
   woken_by_signal = pair.client.get();
-  struct sigaction action {}, before {};
+  struct sigaction action {
+  }, before{};
   action.sa_handler = [](int) { woken_by_signal.load()->wake(); };
   sigaction(SIGUSR1, &action, &before);
   const auto waiting = pthread_self();
@@ -420,7 +424,8 @@ TEST_CASE("wake may be called in a signal handler, of the waiting thread too") {
 TEST_CASE("signals that do not wake leave a wait waiting") {
   Backend backend;
   auto pair = connected(backend);
-  struct sigaction action {}, before {};
+  struct sigaction action {
+  }, before{};
   action.sa_handler = [](int) {};
   sigaction(SIGUSR1, &action, &before);
   const auto waiting = pthread_self();

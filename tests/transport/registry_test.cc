@@ -17,7 +17,9 @@ class OwnTransport final : public Transport {
   ConnectResult connect(std::string_view, Deadline) noexcept override {
     return {nullptr, {TransportErrc::kNotViable, 0}, {}};
   }
-  ListenResult listen(std::string_view) noexcept override { return {nullptr, {TransportErrc::kNotViable, 0}, {}}; }
+  ListenResult listen(std::string_view) noexcept override {
+    return {nullptr, {TransportErrc::kNotViable, 0}, {}};
+  }
 
  private:
   std::string scheme_;

@@ -44,8 +44,8 @@ Pair connected(SimNetwork& network) {
 }
 
 /// Receives `bytes` with deadlines of the network's clock.
-TransportErrc pull(SimNetwork& network, Connection& connection, std::vector<std::byte>& into, std::size_t bytes,
-                   std::chrono::nanoseconds limit = 3600s) {
+TransportErrc pull(SimNetwork& network, Connection& connection, std::vector<std::byte>& into,
+                   std::size_t bytes, std::chrono::nanoseconds limit = 3600s) {
   const auto deadline = network.now() + limit;
   std::vector<std::byte> part(bytes);
   while (into.size() < bytes) {
@@ -95,8 +95,8 @@ TEST_CASE("in virtual time a byte takes exactly half a round trip") {
 }
 
 TEST_CASE("in virtual time a megabyte at a megabyte a second takes exactly a second, and half a round trip") {
-  SimNetwork network(
-      {.clock = Clock::kVirtual, .shape = {.round_trip = 20ms, .bytes_per_second = 1'000'000, .segment_bytes = 1000}});
+  SimNetwork network({.clock = Clock::kVirtual,
+                      .shape = {.round_trip = 20ms, .bytes_per_second = 1'000'000, .segment_bytes = 1000}});
   auto pair = connected(network);
   const auto start = network.elapsed();
   const auto sent = random_bytes(1'000'000, 1);
@@ -108,7 +108,8 @@ TEST_CASE("in virtual time a megabyte at a megabyte a second takes exactly a sec
 }
 
 TEST_CASE("lost segments come later by the retransmission time and hold back those behind") {
-  SimNetwork network({.clock = Clock::kVirtual, .shape = {.round_trip = 2ms, .loss = 1.0, .retransmission = 30ms}});
+  SimNetwork network(
+      {.clock = Clock::kVirtual, .shape = {.round_trip = 2ms, .loss = 1.0, .retransmission = 30ms}});
   auto pair = connected(network);
   const auto start = network.elapsed();
   send_text(*pair.client, "lost");
@@ -145,10 +146,11 @@ TEST_CASE("the window bounds what is sent and not received") {
 
 // Two threads exchange messages over a lossy link with short operations.
 std::vector<sim::TraceEvent> noisy_run(std::uint64_t seed, std::vector<std::byte>& echoed) {
-  SimNetwork network({.clock = Clock::kVirtual,
-                      .seed = seed,
-                      .shape = {.round_trip = 3ms, .bytes_per_second = 10'000'000, .loss = 0.1, .segment_bytes = 500},
-                      .faults = {.short_io_bytes = 900}});
+  SimNetwork network(
+      {.clock = Clock::kVirtual,
+       .seed = seed,
+       .shape = {.round_trip = 3ms, .bytes_per_second = 10'000'000, .loss = 0.1, .segment_bytes = 500},
+       .faults = {.short_io_bytes = 900}});
   auto pair = connected(network);
   const auto data = random_bytes(40'000, 77);
   network.hand_over(0, Direction::kFromServer);

@@ -1,5 +1,3 @@
-#include "transport/tcp/factory.h"
-
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -9,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "transport/tcp/factory.h"
+
 namespace avec::contract {
 
 struct TcpBackend {
@@ -17,11 +17,29 @@ struct TcpBackend {
   // Port 1 (tcpmux) has no server anywhere.
   std::string absent_url() { return "tcp://127.0.0.1:1"; }
   std::vector<std::string> bad_urls() {
-    return {"tcp://",           "tcp://127.0.0.1",     "tcp://127.0.0.1:",      "tcp://:7700",       "tcp://127.0.0.1:x",
-            "tcp://host:65536", "tcp://host:-1",       "tcp://::1:7700",        "tcp://[::1]",       "tcp://[::1]7700",
-            "tcp://[::1:7700",  "tcp://[host]:7700",   "tcp://a b:7700",        "127.0.0.1:7700",    "udp://127.0.0.1:7700",
-            "",                 "tcp://h:99999999999", "tcp://h:7700/path/x",   "tcp://u@host:7700", "tcp://host:0x10",
-            "tcp://[]:1",       "tcp://host:77 00",    std::string("tcp://h\0st:1", 12)};
+    return {"tcp://",
+            "tcp://127.0.0.1",
+            "tcp://127.0.0.1:",
+            "tcp://:7700",
+            "tcp://127.0.0.1:x",
+            "tcp://host:65536",
+            "tcp://host:-1",
+            "tcp://::1:7700",
+            "tcp://[::1]",
+            "tcp://[::1]7700",
+            "tcp://[::1:7700",
+            "tcp://[host]:7700",
+            "tcp://a b:7700",
+            "127.0.0.1:7700",
+            "udp://127.0.0.1:7700",
+            "",
+            "tcp://h:99999999999",
+            "tcp://h:7700/path/x",
+            "tcp://u@host:7700",
+            "tcp://host:0x10",
+            "tcp://[]:1",
+            "tcp://host:77 00",
+            std::string("tcp://h\0st:1", 12)};
   }
   std::string peer_prefix() { return "tcp://127.0.0.1:"; }
   // Connecting to nothing breaks a TCP connection at once.
@@ -43,7 +61,8 @@ namespace {
 TEST_CASE("IPv6 addresses go in brackets, both ways") {
   TcpBackend backend;
   auto listening = backend.transport().listen("tcp://[::1]:0");
-  if (listening.error.code == TransportErrc::kUnreachable || listening.error.code == TransportErrc::kNotViable) {
+  if (listening.error.code == TransportErrc::kUnreachable ||
+      listening.error.code == TransportErrc::kNotViable) {
     WARN("this machine has no IPv6 loopback address");
     return;
   }
@@ -75,7 +94,8 @@ TEST_CASE("names are resolved") {
   CHECK(connect(backend, "tcp://localhost" + address.substr(address.rfind(':'))));
 }
 
-TEST_CASE("a host that does not exist is kUnreachable, or kTimeout when nobody answers, within the deadline") {
+TEST_CASE(
+    "a host that does not exist is kUnreachable, or kTimeout when nobody answers, within the deadline") {
   TcpBackend backend;
   const auto start = std::chrono::steady_clock::now();
   // .invalid never resolves (RFC 2606).

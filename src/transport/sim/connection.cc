@@ -14,7 +14,8 @@ SimConnection::SimConnection(std::shared_ptr<Context> context, std::shared_ptr<L
                              std::string peer)
     : context_(std::move(context)), link_(std::move(link)), end_(end), peer_(std::move(peer)) {
   // Each end draws from its own numbers, so that the order of two threads does not matter.
-  std::seed_seq seed{context_->options.seed, std::uint64_t{link_->number}, std::uint64_t(end_), std::uint64_t{7}};
+  std::seed_seq seed{context_->options.seed, std::uint64_t{link_->number}, std::uint64_t(end_),
+                     std::uint64_t{7}};
   random_.seed(seed);
 }
 
@@ -38,9 +39,7 @@ TransportError SimConnection::broken(bool sending) const {
   return {};
 }
 
-bool SimConnection::readable() const {
-  return broken(false) || context_->now() >= in().next_arrival();
-}
+bool SimConnection::readable() const { return broken(false) || context_->now() >= in().next_arrival(); }
 
 bool SimConnection::writable() const {
   return broken(true) || out().queued_bytes < link_->shape.window_bytes;
@@ -63,7 +62,8 @@ void SimConnection::transmit(ConstBytes bytes) {
     bytes = bytes.subspan(part.size());
     auto leaves = std::max(now, pipe.line_free);
     if (shape.bytes_per_second) {
-      const auto ns = static_cast<long double>(part.size()) * 1e9L / static_cast<long double>(shape.bytes_per_second);
+      const auto ns =
+          static_cast<long double>(part.size()) * 1e9L / static_cast<long double>(shape.bytes_per_second);
       leaves += SimTime(static_cast<std::int64_t>(ns + 0.5L));
     }
     pipe.line_free = leaves;
@@ -121,12 +121,14 @@ IoResult SimConnection::receive(std::span<const MutableBytes> buffers) noexcept 
   const auto now = context_->now();
   if (now < pipe.next_arrival()) return {};
   if (pipe.segments.empty()) return {0, {TransportErrc::kClosed, 0}};
-  if (pipe.reset_at) wanted = static_cast<std::size_t>(std::min<std::uint64_t>(wanted, *pipe.reset_at - pipe.received));
+  if (pipe.reset_at)
+    wanted = static_cast<std::size_t>(std::min<std::uint64_t>(wanted, *pipe.reset_at - pipe.received));
   auto left = limited(wanted);
   std::size_t total = 0;
   for (const auto& buffer : buffers) {
     std::size_t filled = 0;
-    while (left > 0 && filled < buffer.size() && !pipe.segments.empty() && pipe.segments.front().arrival <= now) {
+    while (left > 0 && filled < buffer.size() && !pipe.segments.empty() &&
+           pipe.segments.front().arrival <= now) {
       auto& segment = pipe.segments.front();
       const auto part = std::min({left, buffer.size() - filled, segment.bytes.size() - segment.taken});
       std::memcpy(buffer.data() + filled, segment.bytes.data() + segment.taken, part);
@@ -150,15 +152,14 @@ TransportError SimConnection::wait(bool want_send, Deadline deadline) noexcept {
   take_over();
   if (link_->closed[static_cast<int>(end_)]) return {TransportErrc::kClosed, 0};
   try {
-    Waiter waiter{
-        .sleeper = &sleeper_,
-        .deadline = context_->to_sim_time(deadline),
-        .ready = [&] { return sleeper_.woken() || readable() || (want_send && writable()); },
-        .next =
-            [&] {
-              const auto arrival = in().next_arrival();
-              return arrival > context_->now() ? arrival : kNever;
-            }};
+    Waiter waiter{.sleeper = &sleeper_,
+                  .deadline = context_->to_sim_time(deadline),
+                  .ready = [&] { return sleeper_.woken() || readable() || (want_send && writable()); },
+                  .next =
+                      [&] {
+                        const auto arrival = in().next_arrival();
+                        return arrival > context_->now() ? arrival : kNever;
+                      }};
     const bool ready = context_->wait(lock, waiter);
     const bool woken = sleeper_.consume_wake();
     return ready || woken ? TransportError{} : TransportError{TransportErrc::kTimeout, 0};

@@ -8,7 +8,8 @@ namespace avec::sim {
 class SimConnection final : public Connection {
  public:
   /// `end` says which end this is; the peer's name is for messages.
-  SimConnection(std::shared_ptr<Context> context, std::shared_ptr<Link> link, Direction end, std::string peer);
+  SimConnection(std::shared_ptr<Context> context, std::shared_ptr<Link> link, Direction end,
+                std::string peer);
   ~SimConnection() override;
 
   IoResult send(std::span<const ConstBytes> buffers) noexcept override;

@@ -14,7 +14,8 @@ constexpr Deadline kVirtualEpoch{std::chrono::nanoseconds(std::int64_t{-1} << 62
 }  // namespace
 
 void Sleeper::sleep_until(std::chrono::steady_clock::time_point until) noexcept {
-  const auto total = std::max(std::chrono::nanoseconds(0), std::chrono::nanoseconds(until.time_since_epoch()));
+  const auto total =
+      std::max(std::chrono::nanoseconds(0), std::chrono::nanoseconds(until.time_since_epoch()));
   timespec at{};
   at.tv_sec = static_cast<time_t>(total.count() / 1'000'000'000);
   at.tv_nsec = static_cast<long>(total.count() % 1'000'000'000);
@@ -41,7 +42,8 @@ SimTime Context::to_sim_time(Deadline deadline) const {
   if (options.clock == Clock::kReal) {
     return deadline <= start_ ? SimTime(0) : SimTime(deadline - start_);
   }
-  if (deadline < Deadline{}) return deadline <= kVirtualEpoch ? SimTime(0) : SimTime(deadline - kVirtualEpoch);
+  if (deadline < Deadline{})
+    return deadline <= kVirtualEpoch ? SimTime(0) : SimTime(deadline - kVirtualEpoch);
   const auto real = std::chrono::steady_clock::now();
   if (deadline <= real) return virtual_now_;
   // Whole milliseconds, upward: how long the caller computed since it made the deadline must
@@ -97,7 +99,8 @@ bool Context::everybody_waits() const {
     if (waiter->ready() || virtual_now_ >= waiter->deadline) return false;
   }
   const auto waits = [&](std::thread::id thread) {
-    return std::any_of(waiters_.begin(), waiters_.end(), [&](const Waiter* w) { return w->thread == thread; });
+    return std::any_of(waiters_.begin(), waiters_.end(),
+                       [&](const Waiter* w) { return w->thread == thread; });
   };
   for (const auto& weak : links) {
     const auto link = weak.lock();

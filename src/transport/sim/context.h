@@ -61,12 +61,12 @@ struct Pipe {
   std::deque<Segment> segments;
   std::size_t queued_bytes = 0;  // sent, not received
   std::uint64_t received = 0;
-  SimTime line_free{0};          // when the last bit sent so far has left
+  SimTime line_free{0};  // when the last bit sent so far has left
   SimTime last_arrival{0};
   SimTime end_arrival = kNever;  // of the orderly end
   std::optional<std::uint64_t> reset_at;
   bool held = false;
-  std::minstd_rand random;       // losses
+  std::minstd_rand random;  // losses
 
   /// When there will be something to receive, the orderly end included.
   SimTime next_arrival() const;
@@ -77,10 +77,10 @@ struct Link {
   std::uint32_t number = 0;
   Shape shape;
   Faults faults;
-  Pipe pipes[2];                  // by Direction of the sender
+  Pipe pipes[2];  // by Direction of the sender
   bool reset = false;
   bool closed[2] = {false, false};
-  std::thread::id driver[2];      // the party of each end; none: nobody has driven it yet
+  std::thread::id driver[2];             // the party of each end; none: nobody has driven it yet
   bool handed_over[2] = {false, false};  // its next driver has not come yet
   std::uint32_t steps[2] = {0, 0};
 };

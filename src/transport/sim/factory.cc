@@ -15,14 +15,16 @@ std::string_view name_of(std::string_view url) {
   const auto at = url.find("://");
   if (at == std::string_view::npos || at == 0) return {};
   const auto name = url.substr(at + 3);
-  return name.size() > 255 || name.find_first_of("/ \t\n") != std::string_view::npos ? std::string_view() : name;
+  return name.size() > 255 || name.find_first_of("/ \t\n") != std::string_view::npos ? std::string_view()
+                                                                                     : name;
 }
 
 const char* const kBadUrl = "the address does not parse; write sim://NAME";
 
 class SimTransport final : public Transport {
  public:
-  SimTransport(SimNetwork network, std::string scheme) : network_(std::move(network)), scheme_(std::move(scheme)) {}
+  SimTransport(SimNetwork network, std::string scheme)
+      : network_(std::move(network)), scheme_(std::move(scheme)) {}
 
   std::string_view scheme() const noexcept override { return scheme_; }
   TransportError viable(std::string& detail) const override {
@@ -42,10 +44,11 @@ class SimTransport final : public Transport {
 }  // namespace
 
 std::string to_string(const TraceEvent& event) {
-  static constexpr std::array kNames = {"connect", "accept", "send", "receive", "loss", "reset", "close", "passed over"};
+  static constexpr std::array kNames = {"connect", "accept", "send",  "receive",
+                                        "loss",    "reset",  "close", "passed over"};
   return std::to_string(event.time.count()) + " ns link " + std::to_string(event.link) +
-         (event.end == Direction::kFromClient ? " client " : " server ") + kNames[static_cast<std::size_t>(event.kind)] +
-         " " + std::to_string(event.bytes);
+         (event.end == Direction::kFromClient ? " client " : " server ") +
+         kNames[static_cast<std::size_t>(event.kind)] + " " + std::to_string(event.bytes);
 }
 
 SimNetwork::SimNetwork(NetworkOptions options) : context_(std::make_shared<Context>(options)) {}
@@ -58,8 +61,8 @@ ConnectResult SimNetwork::connect(std::string_view url, Deadline deadline) noexc
     std::unique_lock lock(context.mutex);
     const auto found = context.listeners.find(name);
     // What the client will learn after a round trip is decided now.
-    const bool refused = context.refusals > 0 || found == context.listeners.end() ||
-                         found->second->pending.size() >= kBacklog;
+    const bool refused =
+        context.refusals > 0 || found == context.listeners.end() || found->second->pending.size() >= kBacklog;
     if (context.refusals > 0) --context.refusals;
     std::shared_ptr<Link> link;
     if (!refused) {
@@ -87,17 +90,23 @@ ConnectResult SimNetwork::connect(std::string_view url, Deadline deadline) noexc
                   .next = [&] { return answer; }};
     if (!context.wait(lock, waiter)) {
       if (link) context.reset(*link, Direction::kFromClient);
-      return {nullptr, {TransportErrc::kTimeout, 0}, "connecting to " + std::string(url) + ": deadline passed"};
+      return {
+          nullptr, {TransportErrc::kTimeout, 0}, "connecting to " + std::string(url) + ": deadline passed"};
     }
     if (refused) {
-      return {nullptr, {TransportErrc::kRefused, 0}, "connecting to " + std::string(url) + ": nobody listens there"};
+      return {nullptr,
+              {TransportErrc::kRefused, 0},
+              "connecting to " + std::string(url) + ": nobody listens there"};
     }
     link->driver[static_cast<int>(Direction::kFromClient)] = std::this_thread::get_id();
     for (auto& pipe : link->pipes) {
       if (pipe.reset_at == std::uint64_t{0}) context.reset(*link, Direction::kFromClient);
     }
     lock.unlock();
-    return {std::make_unique<SimConnection>(context_, std::move(link), Direction::kFromClient, std::string(url)), {}, {}};
+    return {
+        std::make_unique<SimConnection>(context_, std::move(link), Direction::kFromClient, std::string(url)),
+        {},
+        {}};
   } catch (...) {
     return {nullptr, {TransportErrc::kResources, 0}, {}};
   }

@@ -66,10 +66,10 @@ struct NetworkOptions {
 /// One line of the trace.
 struct TraceEvent {
   enum class Kind : std::uint8_t { kConnect, kAccept, kSend, kReceive, kLoss, kReset, kClose, kPassedOver };
-  std::chrono::nanoseconds time{0};  ///< since the network was made
-  std::uint32_t link = 0;            ///< number of the link, from 0
+  std::chrono::nanoseconds time{0};        ///< since the network was made
+  std::uint32_t link = 0;                  ///< number of the link, from 0
   Direction end = Direction::kFromClient;  ///< whose doing it is
-  std::uint32_t step = 0;            ///< counts the events of this end
+  std::uint32_t step = 0;                  ///< counts the events of this end
   Kind kind = Kind::kConnect;
   std::uint64_t bytes = 0;
 

@@ -4,7 +4,8 @@
 
 namespace avec::sim {
 
-SimListener::SimListener(std::shared_ptr<Context> context, std::shared_ptr<ListenQueue> queue, std::string name)
+SimListener::SimListener(std::shared_ptr<Context> context, std::shared_ptr<ListenQueue> queue,
+                         std::string name)
     : context_(std::move(context)), queue_(std::move(queue)), name_(std::move(name)) {}
 
 SimListener::~SimListener() {
@@ -23,11 +24,12 @@ ConnectResult SimListener::accept(Deadline deadline) noexcept {
     Waiter waiter{.sleeper = &queue_->sleeper,
                   .deadline = context_->to_sim_time(deadline),
                   .ready = [&] { return queue_->sleeper.woken() || arrived(); },
-                  .next = [&] {
-                    if (queue_->pending.empty()) return kNever;
-                    const auto arrival = queue_->pending.front().arrival;
-                    return arrival > context_->now() ? arrival : kNever;
-                  }};
+                  .next =
+                      [&] {
+                        if (queue_->pending.empty()) return kNever;
+                        const auto arrival = queue_->pending.front().arrival;
+                        return arrival > context_->now() ? arrival : kNever;
+                      }};
     context_->wait(lock, waiter);
     if (!arrived()) {
       if (queue_->sleeper.consume_wake()) return {};
@@ -39,7 +41,10 @@ ConnectResult SimListener::accept(Deadline deadline) noexcept {
     context_->log(*link, Direction::kFromServer, TraceEvent::Kind::kAccept);
     lock.unlock();
     auto peer = "sim://client-" + std::to_string(link->number);
-    return {std::make_unique<SimConnection>(context_, std::move(link), Direction::kFromServer, std::move(peer)), {}, {}};
+    return {
+        std::make_unique<SimConnection>(context_, std::move(link), Direction::kFromServer, std::move(peer)),
+        {},
+        {}};
   } catch (...) {
     return {nullptr, {TransportErrc::kResources, 0}, {}};
   }

@@ -30,7 +30,7 @@ class TcpConnection final : public Connection {
  private:
   TcpConnection(Descriptor fd, Descriptor wake, std::string peer, bool same_host);
 
-  Descriptor fd_;  // empty once closed
+  Descriptor fd_;          // empty once closed
   const Descriptor wake_;  // lives as long as this, so that wake() of any thread finds it
   const std::string peer_;
   const bool same_host_;

@@ -52,11 +52,16 @@ Failure bad_address(std::string_view url, std::string_view reason) {
 // The part of a failure's sentence that says what to do.
 std::string_view advice(TransportErrc code) {
   switch (code) {
-    case TransportErrc::kRefused: return "; is the executor running there, on that port?";
-    case TransportErrc::kTimeout: return "; is the address right, and does a firewall let it through?";
-    case TransportErrc::kUnreachable: return "; is the address right, and the network up?";
-    case TransportErrc::kResources: return "; raise the limit of open files (ulimit -n)";
-    default: return "";
+    case TransportErrc::kRefused:
+      return "; is the executor running there, on that port?";
+    case TransportErrc::kTimeout:
+      return "; is the address right, and does a firewall let it through?";
+    case TransportErrc::kUnreachable:
+      return "; is the address right, and the network up?";
+    case TransportErrc::kResources:
+      return "; raise the limit of open files (ulimit -n)";
+    default:
+      return "";
   }
 }
 
@@ -130,7 +135,8 @@ std::expected<std::vector<SocketAddress>, Failure> resolve_name(const HostPort& 
     return std::unexpected(failure({TransportErrc::kTimeout, 0}, named));
   }
   if (lookup->status != 0 || lookup->addresses.empty()) {
-    const TransportErrc code = lookup->status == EAI_MEMORY ? TransportErrc::kResources : TransportErrc::kUnreachable;
+    const TransportErrc code =
+        lookup->status == EAI_MEMORY ? TransportErrc::kResources : TransportErrc::kUnreachable;
     const char* words = lookup->status == 0 ? "it has no address" : ::gai_strerror(lookup->status);
     return std::unexpected(Failure{{code, lookup->os_error}, named + ": " + words + "; is the name right?"});
   }
@@ -171,8 +177,10 @@ std::expected<HostPort, Failure> parse_url(std::string_view url, bool listening)
   }
   unsigned number = 0;
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  if (error != std::errc{} || end != port.data() + port.size() || number > 65535 || (number == 0 && !listening)) {
-    return std::unexpected(bad_address(url, listening ? "needs a port from 0 to 65535" : "needs a port from 1 to 65535"));
+  if (error != std::errc{} || end != port.data() + port.size() || number > 65535 ||
+      (number == 0 && !listening)) {
+    return std::unexpected(
+        bad_address(url, listening ? "needs a port from 0 to 65535" : "needs a port from 1 to 65535"));
   }
   return HostPort{std::string(host), std::to_string(number)};
 }
@@ -211,14 +219,16 @@ bool same_machine(const SocketAddress& peer, const SocketAddress& own) {
 SocketAddress peer_address(int fd) {
   SocketAddress address;
   address.bytes = sizeof address.storage;
-  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.bytes) != 0) address.bytes = 0;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.bytes) != 0)
+    address.bytes = 0;
   return address;
 }
 
 SocketAddress own_address(int fd) {
   SocketAddress address;
   address.bytes = sizeof address.storage;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.bytes) != 0) address.bytes = 0;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.bytes) != 0)
+    address.bytes = 0;
   return address;
 }
 
@@ -288,7 +298,9 @@ void set_stream_options(int fd) noexcept {
   // The buffers keep the size the kernel tunes: a size that is asked for is cut to
   // net.core.{r,w}mem_max, a few hundred KiB by default, and then no longer grows.
   // Errors do not matter: a descriptor pair of tests has no such options.
-  const auto set = [fd](int level, int name, int value) { ::setsockopt(fd, level, name, &value, sizeof value); };
+  const auto set = [fd](int level, int name, int value) {
+    ::setsockopt(fd, level, name, &value, sizeof value);
+  };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   // A peer that vanished without a word is noticed after 30 + 6 * 10 s.
@@ -302,7 +314,8 @@ TransportError stream_error(int os_error) noexcept {
     case ENOBUFS:
     case ENOMEM:
     case EMFILE:
-    case ENFILE: return {TransportErrc::kResources, os_error};
+    case ENFILE:
+      return {TransportErrc::kResources, os_error};
     case ECONNRESET:
     case EPIPE:
     case ECONNABORTED:
@@ -312,29 +325,38 @@ TransportError stream_error(int os_error) noexcept {
     case EHOSTUNREACH:
     case ENETUNREACH:
     case ENETDOWN:
-    case ENETRESET: return {TransportErrc::kReset, os_error};
-    default: return {TransportErrc::kInternal, os_error};
+    case ENETRESET:
+      return {TransportErrc::kReset, os_error};
+    default:
+      return {TransportErrc::kInternal, os_error};
   }
 }
 
 TransportError setup_error(int os_error) noexcept {
   switch (os_error) {
-    case ECONNREFUSED: return {TransportErrc::kRefused, os_error};
-    case ETIMEDOUT: return {TransportErrc::kTimeout, os_error};
+    case ECONNREFUSED:
+      return {TransportErrc::kRefused, os_error};
+    case ETIMEDOUT:
+      return {TransportErrc::kTimeout, os_error};
     case EHOSTUNREACH:
     case ENETUNREACH:
     case EHOSTDOWN:
     case ENETDOWN:
-    case EADDRNOTAVAIL: return {TransportErrc::kUnreachable, os_error};
+    case EADDRNOTAVAIL:
+      return {TransportErrc::kUnreachable, os_error};
     case EAFNOSUPPORT:
-    case EPROTONOSUPPORT: return {TransportErrc::kNotViable, os_error};
+    case EPROTONOSUPPORT:
+      return {TransportErrc::kNotViable, os_error};
     case EMFILE:
     case ENFILE:
     case ENOBUFS:
-    case ENOMEM: return {TransportErrc::kResources, os_error};
+    case ENOMEM:
+      return {TransportErrc::kResources, os_error};
     case ECONNRESET:
-    case ECONNABORTED: return {TransportErrc::kReset, os_error};
-    default: return {TransportErrc::kInternal, os_error};
+    case ECONNABORTED:
+      return {TransportErrc::kReset, os_error};
+    default:
+      return {TransportErrc::kInternal, os_error};
   }
 }
 
@@ -347,7 +369,8 @@ int poll_until(pollfd* descriptors, nfds_t count, Deadline deadline) noexcept {
     } else {
       const auto now = std::chrono::steady_clock::now();
       // The subtraction of a deadline in the far past would overflow.
-      const auto remaining = deadline <= now ? std::chrono::nanoseconds(0) : std::chrono::nanoseconds(deadline - now);
+      const auto remaining =
+          deadline <= now ? std::chrono::nanoseconds(0) : std::chrono::nanoseconds(deadline - now);
       left.tv_sec = static_cast<time_t>(remaining.count() / 1'000'000'000);
       left.tv_nsec = static_cast<long>(remaining.count() % 1'000'000'000);
     }

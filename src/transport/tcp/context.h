@@ -77,7 +77,7 @@ int poll_until(pollfd* descriptors, nfds_t count, Deadline deadline) noexcept;
 
 /// An eventfd for wake(); empty when the process is out of descriptors.
 Descriptor make_wake_descriptor() noexcept;
-void signal_wake(int fd) noexcept;   // async-signal-safe; keeps errno
+void signal_wake(int fd) noexcept;  // async-signal-safe; keeps errno
 void consume_wake(int fd) noexcept;
 
 }  // namespace avec::tcp

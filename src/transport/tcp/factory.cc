@@ -42,7 +42,8 @@ class TcpTransport final : public Transport {
         }
         auto connection = TcpConnection::make(std::move(*socket));
         if (connection) return {std::move(connection), {}, {}};
-        last = {{TransportErrc::kReset, ECONNRESET}, "connecting to " + std::string(url) + ": the peer closed at once"};
+        last = {{TransportErrc::kReset, ECONNRESET},
+                "connecting to " + std::string(url) + ": the peer closed at once"};
       }
       return refused(last);
     } catch (...) {
@@ -66,7 +67,8 @@ class TcpTransport final : public Transport {
         auto wake = make_wake_descriptor();
         if (!wake) return {nullptr, {TransportErrc::kResources, errno}, "listening on " + std::string(url)};
         auto chosen = to_url(own_address(socket->get()));
-        return {std::make_unique<TcpListener>(std::move(*socket), std::move(wake), std::move(chosen)), {}, {}};
+        return {
+            std::make_unique<TcpListener>(std::move(*socket), std::move(wake), std::move(chosen)), {}, {}};
       }
       return {nullptr, last.error, last.detail};
     } catch (...) {

@@ -9,7 +9,8 @@ namespace avec::tcp {
 namespace {
 
 ConnectResult failed(TransportError error) {
-  const std::string words = error.os_error ? std::strerror(error.os_error) : std::string(to_string(error.code));
+  const std::string words =
+      error.os_error ? std::strerror(error.os_error) : std::string(to_string(error.code));
   return {nullptr, error, "accepting a connection: " + words};
 }
 
@@ -23,8 +24,10 @@ bool only_that_peer(int os_error) {
     case ENOPROTOOPT:
     case EHOSTDOWN:
     case EHOSTUNREACH:
-    case ENETUNREACH: return true;
-    default: return false;
+    case ENETUNREACH:
+      return true;
+    default:
+      return false;
   }
 }
 
