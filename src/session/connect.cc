@@ -20,11 +20,14 @@ std::string host_name() {
   return name.data();
 }
 
-std::string seconds(std::chrono::milliseconds time) { return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000); }
+std::string seconds(std::chrono::milliseconds time) {
+  return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000);
+}
 
 std::string not_an_executor(const Options& options) {
-  return fmt::format("what listens at {} is not an AVEC executor: check the port ('avec serve' says which it uses)",
-                     options.executor);
+  return fmt::format(
+      "what listens at {} is not an AVEC executor: check the port ('avec serve' says which it uses)",
+      options.executor);
 }
 
 Failure transport_failure(TransportErrc code, const char* what, std::string message) {
@@ -38,14 +41,15 @@ Failure connect_failure(const Options& options, const ConnectResult& result) {
   switch (result.error.code) {
     case TransportErrc::kRefused:
       message = fmt::format(
-          "no executor at {}: start one with 'avec serve' there, or check the address (connection refused)", url);
+          "no executor at {}: start one with 'avec serve' there, or check the address (connection refused)",
+          url);
       break;
     case TransportErrc::kUnreachable:
       message = fmt::format("cannot reach {}: check the host name and the network ({})", url, why);
       break;
     case TransportErrc::kTimeout:
-      message = fmt::format("{} did not answer within {}: check the address, the network and the firewall", url,
-                            seconds(options.connect_deadline));
+      message = fmt::format("{} did not answer within {}: check the address, the network and the firewall",
+                            url, seconds(options.connect_deadline));
       break;
     case TransportErrc::kBadAddress:
       message = fmt::format("'{}' is not an executor's address: write tcp://HOST:PORT ({})", url, why);
@@ -92,7 +96,8 @@ std::expected<wire::Bytes, MessageFailure> receive_message(Connection& connectio
   wire::MessageReceiver receiver;
   while (!receiver.complete()) {
     const MutableBytes space = receiver.space();
-    if (const auto failed = receive_all(connection, space, deadline)) return std::unexpected(MessageFailure{failed});
+    if (const auto failed = receive_all(connection, space, deadline))
+      return std::unexpected(MessageFailure{failed});
     if (!receiver.advance(space.size())) return std::unexpected(MessageFailure{});
   }
   const ConstBytes message = receiver.message();
@@ -103,11 +108,13 @@ Failure message_failure(const Options& options, const MessageFailure& failure, b
   if (failure.link.code == TransportErrc::kTimeout) {
     return transport_failure(
         TransportErrc::kTimeout, "waiting for the executor",
-        fmt::format("{} accepted the connection but did not answer within {}: it is not an AVEC executor, or it is "
-                    "overloaded",
-                    options.executor, seconds(options.connect_deadline)));
+        fmt::format(
+            "{} accepted the connection but did not answer within {}: it is not an AVEC executor, or it is "
+            "overloaded",
+            options.executor, seconds(options.connect_deadline)));
   }
-  if (first || !failure.link) return open_failure(kNoDevice, "reading the executor's answer", not_an_executor(options));
+  if (first || !failure.link)
+    return open_failure(kNoDevice, "reading the executor's answer", not_an_executor(options));
   return link_failure(options, failure.link, "authenticating");
 }
 
@@ -128,10 +135,11 @@ Failure open_failure(int cuda_code, const char* what, std::string message) {
 
 Failure link_failure(const Options& options, TransportError error, std::string_view during) {
   if (error.code == TransportErrc::kTimeout) {
-    return transport_failure(error.code, "opening the session",
-                             fmt::format("{} did not finish {} within {}: look at the executor's log, or allow more "
-                                         "time with AVEC_CONNECT_DEADLINE",
-                                         options.executor, during, seconds(options.connect_deadline)));
+    return transport_failure(
+        error.code, "opening the session",
+        fmt::format("{} did not finish {} within {}: look at the executor's log, or allow more "
+                    "time with AVEC_CONNECT_DEADLINE",
+                    options.executor, during, seconds(options.connect_deadline)));
   }
   return transport_failure(error.code, "opening the session",
                            fmt::format("{} ended the connection while {}: look at the executor's log ({})",
@@ -185,7 +193,8 @@ std::expected<Admitted, Failure> open_control(const Options& options, Deadline d
   const auto answer = handshake.answer(*challenge, who);
   if (!answer) {
     if (answer.error().code == wire::RefusalCode::Malformed && handshake.executor_release().empty()) {
-      return std::unexpected(open_failure(kNoDevice, "reading the executor's answer", not_an_executor(options)));
+      return std::unexpected(
+          open_failure(kNoDevice, "reading the executor's answer", not_an_executor(options)));
     }
     return std::unexpected(refused_failure(options, answer.error()));
   }
@@ -204,7 +213,8 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
                                                               std::uint64_t resume_from, Deadline deadline) {
   const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from);
   if (!opening) {
-    return std::unexpected(Failure{opening.error(), fmt::format("cannot open a session: {} failed", opening.error().what)});
+    return std::unexpected(
+        Failure{opening.error(), fmt::format("cannot open a session: {} failed", opening.error().what)});
   }
   auto connection = connect(options, deadline);
   if (!connection) return connection;
@@ -214,7 +224,8 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
   return connection;
 }
 
-std::expected<std::uint64_t, Failure> receive_accept(Connection& data, const Options& options, Deadline deadline) {
+std::expected<std::uint64_t, Failure> receive_accept(Connection& data, const Options& options,
+                                                     Deadline deadline) {
   std::array<std::byte, sizeof(wire::DataAccept)> bytes;
   if (const auto failed = receive_all(data, bytes, deadline)) {
     return std::unexpected(link_failure(options, failed, "opening the data connection"));
@@ -226,8 +237,9 @@ std::expected<std::uint64_t, Failure> receive_accept(Connection& data, const Opt
     return std::unexpected(open_failure(
         wire::cuda_status(code), "opening the data connection",
         fmt::format("{} refused the data connection ({}): look at the executor's log", options.executor,
-                    accept.status() <= static_cast<std::uint32_t>(wire::RefusalCode::MAX) ? wire::EnumNameRefusalCode(code)
-                                                                                          : "unknown reason")));
+                    accept.status() <= static_cast<std::uint32_t>(wire::RefusalCode::MAX)
+                        ? wire::EnumNameRefusalCode(code)
+                        : "unknown reason")));
   }
   return accept.resume_from();
 }

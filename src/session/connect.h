@@ -31,7 +31,8 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
                                                               std::uint64_t resume_from, Deadline deadline);
 
 /// Receives the worker's answer; returns the highest of our sequences that it has.
-std::expected<std::uint64_t, Failure> receive_accept(Connection& data, const Options& options, Deadline deadline);
+std::expected<std::uint64_t, Failure> receive_accept(Connection& data, const Options& options,
+                                                     Deadline deadline);
 
 /// The executor's last word on the control connection, if it comes in time.
 std::optional<std::string> receive_farewell(Connection& control, Deadline deadline);

@@ -41,13 +41,16 @@ Engine::Engine(Options options, Callbacks callbacks)
 
 Engine::~Engine() { close(); }
 
-const wire::HelloReply& Engine::hello() const { return *flatbuffers::GetRoot<wire::HelloReply>(hello_.data()); }
+const wire::HelloReply& Engine::hello() const {
+  return *flatbuffers::GetRoot<wire::HelloReply>(hello_.data());
+}
 
 std::expected<void, Failure> Engine::start() {
   const Deadline deadline = steady_clock::now() + options_.connect_deadline;
   const std::size_t ring = keep_ ? limits::kReplayBytes : limits::kSendBufferBytes;
   if (auto opened = outbox_.open(ring, keep_); !opened) {
-    return std::unexpected(Failure{opened.error(), fmt::format("out of memory: {} failed", opened.error().what)});
+    return std::unexpected(
+        Failure{opened.error(), fmt::format("out of memory: {} failed", opened.error().what)});
   }
   auto admitted = open_control(options_, deadline);
   if (!admitted) return std::unexpected(std::move(admitted.error()));
@@ -71,7 +74,8 @@ std::expected<void, Failure> Engine::start() {
     // The worker may have ended before it answered; the broker knows why.
     const auto grace = std::min(deadline, steady_clock::now() + std::chrono::milliseconds(200));
     if (auto farewell = receive_farewell(*control_, grace)) {
-      return std::unexpected(Failure{accepted.error().error, fmt::format("{}: {}", options_.executor, *farewell)});
+      return std::unexpected(
+          Failure{accepted.error().error, fmt::format("{}: {}", options_.executor, *farewell)});
     }
     return std::unexpected(accepted.error());
   }
@@ -82,21 +86,22 @@ std::expected<void, Failure> Engine::start() {
   builder.Finish(wire::CreateHello(builder, device_ranges, host_ranges, keep_ ? limits::kReplayBytes : 0));
   Call call;
   call.wants_table = true;
-  const auto answered = exchange(call, wire::Opcode::Hello,
-                                 std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize())), deadline);
+  const auto answered =
+      exchange(call, wire::Opcode::Hello,
+               std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize())), deadline);
   if (!answered) {
     const Error& error = answered.error();
     if (error.origin == Origin::kCuda) {
-      return std::unexpected(open_failure(
-          error.code, "opening the executor's devices",
-          fmt::format("{} cannot use its device (CUDA error {}): look at the executor's log", options_.executor,
-                      error.code)));
+      return std::unexpected(
+          open_failure(error.code, "opening the executor's devices",
+                       fmt::format("{} cannot use its device (CUDA error {}): look at the executor's log",
+                                   options_.executor, error.code)));
     }
     if (error.origin == Origin::kTransport && error.code == static_cast<int>(TransportErrc::kTimeout)) {
       return std::unexpected(link_failure(options_, {TransportErrc::kTimeout, 0}, "opening its device"));
     }
-    return std::unexpected(Failure{error, fmt::format("{} ended the session while it was opened: {}",
-                                                      options_.executor, reason_)});
+    return std::unexpected(Failure{
+        error, fmt::format("{} ended the session while it was opened: {}", options_.executor, reason_)});
   }
   hello_ = std::move(call.table);
   {
@@ -118,7 +123,8 @@ Result<> Engine::lock_with_room(std::size_t bytes) {
       lock_.unlock();
       return std::unexpected(error);
     }
-    if (outbox_.room() >= bytes) [[likely]] return {};
+    if (outbox_.room() >= bytes) [[likely]]
+      return {};
     Condition condition{Condition::Kind::kRoom};
     await_condition(condition);
   }
@@ -136,13 +142,15 @@ Engine::Frame Engine::put_header(wire::Opcode opcode, std::uint16_t flags, std::
   std::byte* frame = outbox_.tail();
   std::memcpy(frame, &header, sizeof header);
   const auto in_ring = [](std::size_t bytes) {
-    return bytes > limits::kInlinePayloadBytes ? std::size_t{0} : static_cast<std::size_t>(wire::padded(bytes));
+    return bytes > limits::kInlinePayloadBytes ? std::size_t{0}
+                                               : static_cast<std::size_t>(wire::padded(bytes));
   };
   // Padding is whatever bytes end a part that is not a multiple of 8: cleared before the part
   // is written over all but them.
   const std::size_t body = in_ring(padded_body), payload = in_ring(payload_bytes);
   if (body_bytes % 8 != 0 && body != 0) std::memset(frame + wire::kHeaderBytes + body - 8, 0, 8);
-  if (payload_bytes % 8 != 0 && payload != 0) std::memset(frame + wire::kHeaderBytes + body + payload - 8, 0, 8);
+  if (payload_bytes % 8 != 0 && payload != 0)
+    std::memset(frame + wire::kHeaderBytes + body + payload - 8, 0, 8);
   return {sequence, frame + wire::kHeaderBytes, wire::kHeaderBytes + body + payload};
 }
 
@@ -172,11 +180,14 @@ void Engine::finish_post() {
   }
   outbox_.prefetch_tail();
   lock_.unlock();
-  if (kick) [[unlikely]] kick_progress();
+  if (kick) [[unlikely]]
+    kick_progress();
 }
 
-Result<Session::Slot> Engine::begin_post(wire::Opcode opcode, std::size_t body_bytes, std::size_t payload_bytes) {
-  if (payload_bytes > limits::kInlinePayloadBytes) return user_error("posting more bytes than are sent inline");
+Result<Session::Slot> Engine::begin_post(wire::Opcode opcode, std::size_t body_bytes,
+                                         std::size_t payload_bytes) {
+  if (payload_bytes > limits::kInlinePayloadBytes)
+    return user_error("posting more bytes than are sent inline");
   const std::size_t bytes = wire::kHeaderBytes + body_bytes + wire::padded(payload_bytes);
   if (auto room = lock_with_room(bytes); !room) return std::unexpected(room.error());
   const Frame frame = put_header(opcode, 0, body_bytes, payload_bytes);
@@ -265,10 +276,12 @@ Result<> Engine::exchange(Call& call, wire::Opcode opcode, ConstBytes body, Dead
     // Only opening and closing have a deadline, and both end the session after it.
     replies_.remove(call);
     lock_.unlock();
-    return std::unexpected(Error{Origin::kTransport, static_cast<int>(TransportErrc::kTimeout), "waiting for a reply"});
+    return std::unexpected(
+        Error{Origin::kTransport, static_cast<int>(TransportErrc::kTimeout), "waiting for a reply"});
   }
   last_round_trip_ = std::max(last_round_trip_, call.sequence);
-  const Error error = call.answered ? Error{Origin::kCuda, call.status, "a call to the executor"} : over_error_;
+  const Error error =
+      call.answered ? Error{Origin::kCuda, call.status, "a call to the executor"} : over_error_;
   lock_.unlock();
   if (!call.answered || call.status != 0) return std::unexpected(error);
   return {};
@@ -337,13 +350,11 @@ Result<> Engine::wait_for_destination(const void* begin, const void* end) {
 }
 
 Counters Engine::counters() const {
-  const auto get = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
-  return {get(posted_),
-          get(waited_),
-          get(round_trips_),
-          get(bytes_sent_),
-          get(bytes_received_),
-          get(post_copied_) + get(receive_copied_),
+  const auto get = [](const std::atomic<std::uint64_t>& counter) {
+    return counter.load(std::memory_order_relaxed);
+  };
+  return {get(posted_),      get(waited_),         get(round_trips_),
+          get(bytes_sent_),  get(bytes_received_), get(post_copied_) + get(receive_copied_),
           get(source_waits_)};
 }
 
@@ -392,7 +403,8 @@ std::uint32_t Engine::sleep_parked(Waiter& waiter, bool may_spin, Deadline deadl
       word = waiter.word.load(std::memory_order_acquire);
     }
   }
-  if (word == Waiter::kParked && waiter.word.compare_exchange_strong(word, Waiter::kSleeping, std::memory_order_acq_rel)) {
+  if (word == Waiter::kParked &&
+      waiter.word.compare_exchange_strong(word, Waiter::kSleeping, std::memory_order_acq_rel)) {
     word = Waiter::kSleeping;
   }
   while (word == Waiter::kSleeping && steady_clock::now() < deadline) {
@@ -576,7 +588,8 @@ void Engine::abandon_after_fork() noexcept {
   progress_asleep_ = false;
   over_ = true;
   over_flag_ = true;
-  over_error_ = Error{Origin::kTransport, static_cast<int>(TransportErrc::kClosed), "the session belongs to the parent process"};
+  over_error_ = Error{Origin::kTransport, static_cast<int>(TransportErrc::kClosed),
+                      "the session belongs to the parent process"};
 }
 
 }  // namespace avec::session

@@ -47,8 +47,8 @@ class Engine final : public Session, private FrameHandler {
   void abandon_after_fork() noexcept override;
 
  protected:
-  Result<Slot> begin_post(wire::Opcode opcode, std::size_t body_bytes, std::size_t payload_bytes) override
-      AVEC_UNCHECKED_LOCKING;
+  Result<Slot> begin_post(wire::Opcode opcode, std::size_t body_bytes,
+                          std::size_t payload_bytes) override AVEC_UNCHECKED_LOCKING;
   void end_post() override AVEC_UNCHECKED_LOCKING;
   Result<> post_frame(wire::Opcode opcode, ConstBytes body, ConstBytes payload) override;
   Result<Pending> post_deferred_frame(wire::Opcode opcode, ConstBytes body, MutableBytes destination,
@@ -65,12 +65,13 @@ class Engine final : public Session, private FrameHandler {
 
   // Posting (engine.cc). The lock is taken by lock_with_room and given back by finish_post.
   Result<> lock_with_room(std::size_t bytes) AVEC_UNCHECKED_LOCKING;
-  Frame put_header(wire::Opcode opcode, std::uint16_t flags, std::size_t body_bytes, std::size_t payload_bytes)
-      AVEC_REQUIRES(lock_);
+  Frame put_header(wire::Opcode opcode, std::uint16_t flags, std::size_t body_bytes,
+                   std::size_t payload_bytes) AVEC_REQUIRES(lock_);
   void finish_post() AVEC_UNCHECKED_LOCKING;
   Result<> post_large(wire::Opcode opcode, ConstBytes body, ConstBytes payload) AVEC_UNCHECKED_LOCKING;
   /// Sends a call and waits for its reply or the deadline (kTimeout).
-  Result<> exchange(Call& call, wire::Opcode opcode, ConstBytes body, Deadline deadline) AVEC_UNCHECKED_LOCKING;
+  Result<> exchange(Call& call, wire::Opcode opcode, ConstBytes body,
+                    Deadline deadline) AVEC_UNCHECKED_LOCKING;
   Result<> wait_while_pending(Pending pending) AVEC_REQUIRES(lock_);
 
   // Waiting (engine.cc).
@@ -135,7 +136,7 @@ class Engine final : public Session, private FrameHandler {
   bool progress_asleep_ AVEC_GUARDED_BY(lock_) = false;  ///< a post must wake it
   bool over_ AVEC_GUARDED_BY(lock_) = false;
   bool ack_now_ AVEC_GUARDED_BY(lock_) = false;
-  std::atomic<bool> send_blocked_{false};  ///< the connection took less than it was given
+  std::atomic<bool> send_blocked_{false};                   ///< the connection took less than it was given
   std::uint64_t posting_bytes_ AVEC_GUARDED_BY(lock_) = 0;  ///< between begin_post and end_post
   std::uint64_t unacknowledged_bytes_ AVEC_GUARDED_BY(lock_) = 0;  ///< received since our last frame
   std::atomic<std::uint64_t> last_sequence_{0};
@@ -155,27 +156,27 @@ class Engine final : public Session, private FrameHandler {
   std::size_t parked_count_ AVEC_GUARDED_BY(lock_) = 0;
   std::uint64_t activity_ AVEC_GUARDED_BY(lock_) = 0;  ///< times that the role was taken
   Error over_error_ AVEC_GUARDED_BY(lock_);
-  Deadline last_lone_post_ AVEC_GUARDED_BY(lock_){};               ///< posted while the progress thread slept
+  Deadline last_lone_post_ AVEC_GUARDED_BY(lock_){};          ///< posted while the progress thread slept
   std::uint64_t last_round_trip_ AVEC_GUARDED_BY(lock_) = 0;  ///< highest sequence whose reply was waited for
-  int watched_ AVEC_GUARDED_BY(lock_) = -1;  ///< the connection's poll_descriptor
+  int watched_ AVEC_GUARDED_BY(lock_) = -1;                   ///< the connection's poll_descriptor
 
   // Written with the lock, read without.
-  std::atomic<bool> leaving_{false};        ///< close() has begun: no end is worth a word any more
-  std::atomic<bool> closing_{false};        ///< close() wants the role
-  std::atomic<bool> over_flag_{false};      ///< over_, for those without the lock
+  std::atomic<bool> leaving_{false};    ///< close() has begun: no end is worth a word any more
+  std::atomic<bool> closing_{false};    ///< close() wants the role
+  std::atomic<bool> over_flag_{false};  ///< over_, for those without the lock
 
   // With the role.
   std::unique_ptr<Connection> connection_;  ///< replaced with role and lock
   Inbox inbox_;
-  std::string text_;          ///< payload of a push under way
-  std::string peer_reason_;   ///< of SessionClosed
-  bool opening_ = true;       ///< no callbacks, no resuming
-  std::string reason_;        ///< why the session is over
+  std::string text_;         ///< payload of a push under way
+  std::string peer_reason_;  ///< of SessionClosed
+  bool opening_ = true;      ///< no callbacks, no resuming
+  std::string reason_;       ///< why the session is over
   std::unique_ptr<Connection> control_;
   wire::Admission admission_;
 
-  std::atomic<std::uint64_t> waited_{0}, round_trips_{0}, source_waits_{0};  // with the lock
-  std::atomic<std::uint64_t> bytes_sent_{0}, bytes_received_{0}, receive_copied_{0};      // with the role
+  std::atomic<std::uint64_t> waited_{0}, round_trips_{0}, source_waits_{0};           // with the lock
+  std::atomic<std::uint64_t> bytes_sent_{0}, bytes_received_{0}, receive_copied_{0};  // with the role
 
   std::mutex close_mutex_;
   std::unique_ptr<std::thread> progress_;

@@ -71,8 +71,8 @@ class Inbox {
   Part part_ = Part::kHeader;
   wire::FrameHeader header_{};
   Sink sink_;
-  std::size_t filled_ = 0;       ///< bytes of the vector or payload that have come
-  std::uint64_t skipping_ = 0;   ///< bytes left to drop before the next header
+  std::size_t filled_ = 0;      ///< bytes of the vector or payload that have come
+  std::uint64_t skipping_ = 0;  ///< bytes left to drop before the next header
   std::vector<std::byte> scratch_;
   std::uint64_t copied_ = 0;
 };

@@ -35,10 +35,12 @@ class AVEC_CAPABILITY("lock") Lock {
 
   void lock() noexcept AVEC_ACQUIRES() {
     std::uint32_t free = kFree;
-    if (!word_.compare_exchange_strong(free, kTaken, std::memory_order_acquire)) [[unlikely]] lock_slowly();
+    if (!word_.compare_exchange_strong(free, kTaken, std::memory_order_acquire)) [[unlikely]]
+      lock_slowly();
   }
   void unlock() noexcept AVEC_RELEASES() {
-    if (word_.exchange(kFree, std::memory_order_release) == kContended) [[unlikely]] futex_wake_one(word_);
+    if (word_.exchange(kFree, std::memory_order_release) == kContended) [[unlikely]]
+      futex_wake_one(word_);
   }
   /// In the child of a fork, whose only thread this is: free, whoever held it in the parent.
   void reset_after_fork() noexcept { word_.store(kFree, std::memory_order_relaxed); }

@@ -24,7 +24,8 @@ Result<MirroredMemory> MirroredMemory::create(std::size_t bytes) {
   bytes = std::bit_ceil(std::max(bytes, page));
   Descriptor memory(::memfd_create("avec-outbox", MFD_CLOEXEC));
   if (!memory) return system_error(errno, "creating the send buffer");
-  if (::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0) return system_error(errno, "sizing the send buffer");
+  if (::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0)
+    return system_error(errno, "sizing the send buffer");
   void* both = ::mmap(nullptr, 2 * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (both == MAP_FAILED) return system_error(errno, "reserving the send buffer");
   MirroredMemory mirrored;
@@ -32,7 +33,8 @@ Result<MirroredMemory> MirroredMemory::create(std::size_t bytes) {
   mirrored.bytes_ = bytes;
   for (std::size_t half = 0; half < 2; ++half) {
     void* wanted = mirrored.base_ + half * bytes;
-    if (::mmap(wanted, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory.get(), 0) == MAP_FAILED) {
+    if (::mmap(wanted, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory.get(), 0) ==
+        MAP_FAILED) {
       return system_error(errno, "mapping the send buffer");
     }
   }
@@ -89,7 +91,8 @@ std::size_t Outbox::gather(Spans& spans) const {
     from = to;
     if (external == nullptr) break;
     const std::uint64_t size = external->bytes.size();
-    if (external_from < size) spans[count++] = external->bytes.subspan(static_cast<std::size_t>(external_from));
+    if (external_from < size)
+      spans[count++] = external->bytes.subspan(static_cast<std::size_t>(external_from));
     const std::uint64_t padding_from = std::max(external_from, size);
     const auto padding = static_cast<std::size_t>(external->padded_bytes() - padding_from);
     if (padding != 0) spans[count++] = {kZeros.data(), padding};

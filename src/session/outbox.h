@@ -84,7 +84,9 @@ class Outbox {
   void append(External& external);
 
   /// True when something waits to be sent. Without the lock: the role's holder only.
-  bool has_unsent() const { return queued_.load(std::memory_order_acquire) != flushed_.load(std::memory_order_relaxed); }
+  bool has_unsent() const {
+    return queued_.load(std::memory_order_acquire) != flushed_.load(std::memory_order_relaxed);
+  }
   /// Bytes that wait to be sent. With the lock.
   std::uint64_t unsent() const {
     return queued_.load(std::memory_order_relaxed) - flushed_.load(std::memory_order_relaxed);

@@ -106,7 +106,8 @@ class Replies {
   void remove(Expected& expected);
 
   /// A deferred call, or null when limits::kMaxDeferred are under way.
-  Deferred* begin_deferred(std::uint64_t sequence, wire::Opcode opcode, MutableBytes destination, bool unattended);
+  Deferred* begin_deferred(std::uint64_t sequence, wire::Opcode opcode, MutableBytes destination,
+                           bool unattended);
   /// Its reply has come; a failure is kept for take_failure() unless it is unattended.
   void end_deferred(Deferred& deferred, int status);
   std::size_t deferred_count() const { return deferred_count_; }

@@ -38,7 +38,8 @@ constexpr std::uint32_t kFlushesPerReceive = 16;
 constexpr int kBlindMs = 10;
 
 void sleep_for(std::chrono::nanoseconds time) {
-  timespec span{static_cast<time_t>(time.count() / 1'000'000'000), static_cast<long>(time.count() % 1'000'000'000)};
+  timespec span{static_cast<time_t>(time.count() / 1'000'000'000),
+                static_cast<long>(time.count() % 1'000'000'000)};
   ::clock_nanosleep(CLOCK_MONOTONIC, 0, &span, nullptr);
 }
 

@@ -63,8 +63,9 @@ bool Engine::receive() {
   if (!outcome.frames) {
     fail(outcome.frames.error(), std::string("the executor sent ") + outcome.frames.error().what, true);
   } else if (!peer_reason_.empty()) {
-    fail(Error{Origin::kTransport, static_cast<int>(TransportErrc::kClosed), "the executor ended the session"},
-         "the executor ended the session: " + peer_reason_, true);
+    fail(
+        Error{Origin::kTransport, static_cast<int>(TransportErrc::kClosed), "the executor ended the session"},
+        "the executor ended the session: " + peer_reason_, true);
   } else if (outcome.link) {
     lost(outcome.link);
   } else if (keep_ && outcome.bytes != 0) {
@@ -124,7 +125,8 @@ Result<Sink> Engine::sink_of_reply(const wire::FrameHeader& header) {
     return sink;
   }
   auto& call = static_cast<Call&>(*expected);
-  if (header.payload_bytes() != 0) return protocol_error("a reply with a payload that its call does not have");
+  if (header.payload_bytes() != 0)
+    return protocol_error("a reply with a payload that its call does not have");
   // The caller's memory is still to be sent, or to be sent again: it cannot return yet.
   if (call.external != nullptr && call.external->linked) {
     return protocol_error("a reply to a call that it does not acknowledge");

@@ -69,7 +69,8 @@ bool Engine::reconnect(std::string& why) {
       if (accepted) return resume_over(std::move(*data), *accepted, why);
       const auto& refused = accepted.error();
       // A refusal is final, unless the executor was only busy.
-      if (refused.error.origin == Origin::kCuda && refused.error.code != wire::cuda_status(wire::RefusalCode::Busy)) {
+      if (refused.error.origin == Origin::kCuda &&
+          refused.error.code != wire::cuda_status(wire::RefusalCode::Busy)) {
         why = "the link was lost and the session could not be resumed: " + refused.message;
         return false;
       }

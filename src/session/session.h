@@ -23,9 +23,9 @@
 namespace avec::session {
 
 struct Options {
-  std::string executor;       ///< URL: "tcp://edge:7700"
+  std::string executor;  ///< URL: "tcp://edge:7700"
   std::string device = "auto";
-  std::string token;          ///< secret shared with the executor, may be empty
+  std::string token;  ///< secret shared with the executor, may be empty
   std::string program;
   WaitMode wait_mode = WaitMode::kAdaptive;
   std::chrono::microseconds spin{50};  ///< of kAdaptive
@@ -54,8 +54,7 @@ struct ReplyOf {
   using type = R;
 };
 template <class Body, class R>
-  requires(!std::is_void_v<R> && wire::kIsTable<R>)
-struct ReplyOf<Body, R> {
+requires(!std::is_void_v<R> && wire::kIsTable<R>) struct ReplyOf<Body, R> {
   using type = TableReply<R>;
 };
 
@@ -85,8 +84,8 @@ using Pending = std::uint64_t;
 
 /// Who learns that a deferred call failed.
 enum class Attend : std::uint8_t {
-  kWaiter,   ///< wait_deferred returns it
-  kNobody    ///< nobody will call wait_deferred: Callbacks::deferred_error, as of a posted call
+  kWaiter,  ///< wait_deferred returns it
+  kNobody   ///< nobody will call wait_deferred: Callbacks::deferred_error, as of a posted call
 };
 
 class Session {
@@ -113,7 +112,8 @@ class Session {
   template <class Body>
   Result<> post(const Body& body, ConstBytes payload = {}) {
     static_assert(!wire::kIsTable<Body>);
-    return post_frame(wire::CallTraits<Body>::opcode, {reinterpret_cast<const std::byte*>(&body), sizeof body}, payload);
+    return post_frame(wire::CallTraits<Body>::opcode,
+                      {reinterpret_cast<const std::byte*>(&body), sizeof body}, payload);
   }
   /// As post, but the bytes behind the body are written by `fill(MutableBytes)` straight
   /// into the send buffer. At most kInlinePayloadBytes.
@@ -138,7 +138,8 @@ class Session {
   template <class Body>
   Result<typename ReplyOf<Body>::type> call(const flatbuffers::FlatBufferBuilder& builder) {
     static_assert(wire::kIsTable<Body>);
-    return call_bytes<Body>({reinterpret_cast<const std::byte*>(builder.GetBufferPointer()), builder.GetSize()});
+    return call_bytes<Body>(
+        {reinterpret_cast<const std::byte*>(builder.GetBufferPointer()), builder.GetSize()});
   }
 
   /// Posts a deferred call whose reply's payload goes to `destination`, which must stay valid

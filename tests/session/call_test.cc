@@ -9,11 +9,12 @@ namespace {
 TEST_CASE("A call returns its struct reply") {
   const auto url = GENERATE(from_range(listen_urls()));
   const auto mode = GENERATE(WaitMode::kSpin, WaitMode::kAdaptive, WaitMode::kBlock);
-  FakeExecutor executor({.listen = url, .script = [](FakeExecutor& self, const Record& record) {
-    if (record.opcode() != wire::Opcode::MemGetInfo) return false;
-    self.reply(record, 0, bytes_of(wire::MemGetInfoReply(record.as<wire::MemGetInfo>().context(), 99)));
-    return true;
-  }});
+  FakeExecutor executor(
+      {.listen = url, .script = [](FakeExecutor& self, const Record& record) {
+         if (record.opcode() != wire::Opcode::MemGetInfo) return false;
+         self.reply(record, 0, bytes_of(wire::MemGetInfoReply(record.as<wire::MemGetInfo>().context(), 99)));
+         return true;
+       }});
   auto options = options_for(executor);
   options.wait_mode = mode;
   auto session = open(options);
@@ -61,20 +62,23 @@ TEST_CASE("Table bodies and table replies of any size arrive") {
   const auto url = GENERATE(from_range(listen_urls()));
   // Sizes on both sides of the staging buffer and of the inline limit.
   const auto functions = GENERATE(0u, 3u, 500u, 5000u);
-  FakeExecutor executor({.listen = url, .script = [&](FakeExecutor& self, const Record& record) {
-    if (record.opcode() != wire::Opcode::ModuleLoad) return false;
-    const auto* load = flatbuffers::GetRoot<wire::ModuleLoad>(record.body.data());
-    flatbuffers::FlatBufferBuilder builder;
-    std::vector<flatbuffers::Offset<wire::FunctionFacts>> facts;
-    for (unsigned i = 0; i < functions; ++i) {
-      facts.push_back(wire::CreateFunctionFacts(builder, builder.CreateString("kernel_" + std::to_string(i))));
-    }
-    const auto all = builder.CreateVector(facts);
-    const auto log = builder.CreateString(std::to_string(load->options()->size()));
-    builder.Finish(wire::CreateModuleLoadReply(builder, false, all, log));
-    self.reply(record, 0, {reinterpret_cast<const std::byte*>(builder.GetBufferPointer()), builder.GetSize()});
-    return true;
-  }});
+  FakeExecutor executor(
+      {.listen = url, .script = [&](FakeExecutor& self, const Record& record) {
+         if (record.opcode() != wire::Opcode::ModuleLoad) return false;
+         const auto* load = flatbuffers::GetRoot<wire::ModuleLoad>(record.body.data());
+         flatbuffers::FlatBufferBuilder builder;
+         std::vector<flatbuffers::Offset<wire::FunctionFacts>> facts;
+         for (unsigned i = 0; i < functions; ++i) {
+           facts.push_back(
+               wire::CreateFunctionFacts(builder, builder.CreateString("kernel_" + std::to_string(i))));
+         }
+         const auto all = builder.CreateVector(facts);
+         const auto log = builder.CreateString(std::to_string(load->options()->size()));
+         builder.Finish(wire::CreateModuleLoadReply(builder, false, all, log));
+         self.reply(record, 0,
+                    {reinterpret_cast<const std::byte*>(builder.GetBufferPointer()), builder.GetSize()});
+         return true;
+       }});
   auto session = open(options_for(executor));
   for (int round = 0; round < 3; ++round) {
     flatbuffers::FlatBufferBuilder builder;
@@ -84,7 +88,8 @@ TEST_CASE("Table bodies and table replies of any size arrive") {
     REQUIRE(reply);
     REQUIRE((*reply)->functions()->size() == functions);
     if (functions != 0) {
-      CHECK((*reply)->functions()->Get(functions - 1)->name()->str() == "kernel_" + std::to_string(functions - 1));
+      CHECK((*reply)->functions()->Get(functions - 1)->name()->str() ==
+            "kernel_" + std::to_string(functions - 1));
     }
     CHECK((*reply)->log()->str() == std::to_string(functions * 10));
   }

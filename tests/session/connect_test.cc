@@ -53,8 +53,9 @@ TEST_CASE("Nobody listening: the message says how to start an executor") {
     address = listener->address();
   }
   const auto failure = failure_of(options_to(address));
-  CHECK(failure.message == "no executor at " + address +
-                               ": start one with 'avec serve' there, or check the address (connection refused)");
+  CHECK(failure.message ==
+        "no executor at " + address +
+            ": start one with 'avec serve' there, or check the address (connection refused)");
   CHECK(session::cuda_code_for(failure) == 100);
 }
 
@@ -91,7 +92,8 @@ TEST_CASE("A port that says nothing fails at the deadline") {
 TEST_CASE("Another major version: both are named") {
   flatbuffers::FlatBufferBuilder builder;
   const std::vector<std::uint8_t> nonce(32);
-  builder.Finish(wire::CreateChallenge(builder, 7, 0, builder.CreateString("9.9"), builder.CreateVector(nonce), false));
+  builder.Finish(
+      wire::CreateChallenge(builder, 7, 0, builder.CreateString("9.9"), builder.CreateVector(nonce), false));
   const std::uint32_t size = builder.GetSize();
   std::string greeting(reinterpret_cast<const char*>(&size), 4);
   greeting.append(reinterpret_cast<const char*>(builder.GetBufferPointer()), size);
@@ -142,16 +144,17 @@ TEST_CASE("A device that cannot be opened gives the executor's CUDA error") {
 }
 
 TEST_CASE("A worker that ends before it answers gives its reason") {
-  FakeExecutor executor({.script = [](FakeExecutor& self, const Record& record) {
-    return record.opcode() == wire::Opcode::Hello && (self.drop_link(), true);
-  }, .farewell = "killed by signal 9"});
+  FakeExecutor executor({.script =
+                             [](FakeExecutor& self, const Record& record) {
+                               return record.opcode() == wire::Opcode::Hello && (self.drop_link(), true);
+                             },
+                         .farewell = "killed by signal 9"});
   CHECK(says(failure_of(options_for(executor)).message, "killed by signal 9"));
 }
 
 TEST_CASE("A worker that never answers fails at the deadline") {
-  FakeExecutor executor({.script = [](FakeExecutor&, const Record& record) {
-    return record.opcode() == wire::Opcode::Hello;
-  }});
+  FakeExecutor executor(
+      {.script = [](FakeExecutor&, const Record& record) { return record.opcode() == wire::Opcode::Hello; }});
   auto options = options_for(executor);
   options.connect_deadline = std::chrono::milliseconds(300);
   CHECK(says(failure_of(options).message, "within 0.3 s"));

@@ -131,7 +131,8 @@ TEST_CASE("Waiting for a destination waits for exactly what overlaps it") {
   REQUIRE(session->wait_for_destination(memory.data() + 100, memory.data() + 300));
 
   std::atomic<bool> waited{false};
-  std::thread waiter([&] { waited = session->wait_for_destination(memory.data() + 99, memory.data() + 150).has_value(); });
+  std::thread waiter(
+      [&] { waited = session->wait_for_destination(memory.data() + 99, memory.data() + 150).has_value(); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   CHECK_FALSE(waited);
   REQUIRE(session->call(wire::StreamQuery(0)));

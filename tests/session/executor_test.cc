@@ -79,14 +79,16 @@ Result<> fold(session::Session& session, std::uint64_t value) {
 /// Sets the state, folds, reads it back, with a large copy each way; "" when all is right.
 std::string program(session::Session& session, std::size_t large_bytes) {
   std::uint64_t state = 1;
-  if (!session.post(wire::CopyToDevice(kBase, 8, 8, 1, kStream), std::as_bytes(std::span(&state, 1)))) return "copy in";
+  if (!session.post(wire::CopyToDevice(kBase, 8, 8, 1, kStream), std::as_bytes(std::span(&state, 1))))
+    return "copy in";
   for (std::uint64_t i = 1; i <= 5; ++i) {
     if (!fold(session, i)) return "launch";
     state = state * 3 + i;
   }
   Bytes large = FakeExecutor::device_bytes(3, large_bytes);
   const Bytes wanted = large;
-  if (!session.post(wire::CopyToDevice(kBase + 4096, large_bytes, large_bytes, 1, kStream), large)) return "large in";
+  if (!session.post(wire::CopyToDevice(kBase + 4096, large_bytes, large_bytes, 1, kStream), large))
+    return "large in";
   std::fill(large.begin(), large.end(), std::byte{0});
   std::uint64_t result = 0;
   const auto small = session.post_deferred(wire::CopyFromDevice(kBase, 8, 8, 1, kStream),
@@ -140,7 +142,8 @@ TEST_CASE("A link to the worker that breaks anywhere: every call is executed onc
   constexpr std::size_t kLarge = limits::kInlinePayloadBytes + 100;
   const bool client = direction == sim::Direction::kFromClient;
   const auto run = [&](std::optional<std::uint64_t> at) {
-    network.arm({.reset_from_client_at = client ? at : std::nullopt, .reset_from_server_at = client ? std::nullopt : at});
+    network.arm({.reset_from_client_at = client ? at : std::nullopt,
+                 .reset_from_server_at = client ? std::nullopt : at});
     Heard heard;
     auto session = open(options_to(network.url(), true), heard.callbacks());
     const auto opened = session->counters();
@@ -151,7 +154,8 @@ TEST_CASE("A link to the worker that breaks anywhere: every call is executed onc
     if (!heard.closed.empty()) UNSCOPED_INFO(heard.closed[0]);
     CHECK(heard.closed.empty());
     const auto ended = session->counters();
-    return client ? std::pair(opened.bytes_sent + wire::kDataOpeningBytes, ended.bytes_sent + wire::kDataOpeningBytes)
+    return client ? std::pair(opened.bytes_sent + wire::kDataOpeningBytes,
+                              ended.bytes_sent + wire::kDataOpeningBytes)
                   : std::pair(opened.bytes_received + sizeof(wire::DataAccept),
                               ended.bytes_received + sizeof(wire::DataAccept));
   };

@@ -105,7 +105,8 @@ void FakeExecutor::serve_control(std::unique_ptr<Connection> connection) {
     return;
   }
   if (introduced->device == "none") {
-    write(*connection, wire::refusal(wire::RefusalCode::NoDevice, "no device of kind 'none': choose auto, cuda or cpu"));
+    write(*connection,
+          wire::refusal(wire::RefusalCode::NoDevice, "no device of kind 'none': choose auto, cuda or cpu"));
     connection->close();
     return;
   }
@@ -252,12 +253,13 @@ void FakeExecutor::push_later(wire::Opcode opcode, int status, Bytes body, Bytes
 void FakeExecutor::send_frame(wire::Opcode opcode, std::uint16_t flags, int status, std::uint64_t call,
                               ConstBytes body, ConstBytes payload) {
   const auto body_bytes = static_cast<std::uint32_t>(wire::padded(body.size()));
-  const wire::FrameHeader header(static_cast<std::uint16_t>(opcode), flags, status, body_bytes, 0, ++sent_sequence_,
-                                 received_, call, payload.size());
+  const wire::FrameHeader header(static_cast<std::uint16_t>(opcode), flags, status, body_bytes, 0,
+                                 ++sent_sequence_, received_, call, payload.size());
   Bytes frame(frame_bytes(header));
   std::memcpy(frame.data(), &header, sizeof header);
   if (!body.empty()) std::memcpy(frame.data() + wire::kHeaderBytes, body.data(), body.size());
-  if (!payload.empty()) std::memcpy(frame.data() + wire::kHeaderBytes + body_bytes, payload.data(), payload.size());
+  if (!payload.empty())
+    std::memcpy(frame.data() + wire::kHeaderBytes + body_bytes, payload.data(), payload.size());
   unacknowledged_ = 0;
   if (keep_) kept_.push_back({sent_sequence_, frame});
   queue(frame);

@@ -39,9 +39,17 @@ const std::vector<Forged>& forgeries() {
       {.opcode = code(O::Ping), .what = "a reply to another call"},
       {.payload_bytes = 8, .what = "a payload that its call does not have"},
       {.payload_bytes = limits::kMaxPayloadBytes + 1, .what = "a payload over the limit"},
-      {.opcode = code(O::LaunchKernel), .flags = 0, .body_bytes = 64, .call_offset = -1'000'000, .what = "wrong side"},
-      {.opcode = code(O::SessionClosed), .flags = 0, .body_bytes = 8, .call_offset = -1'000'000,
-       .payload_bytes = limits::kMaxTextBytes + 1, .what = "a text over the limit"},
+      {.opcode = code(O::LaunchKernel),
+       .flags = 0,
+       .body_bytes = 64,
+       .call_offset = -1'000'000,
+       .what = "wrong side"},
+      {.opcode = code(O::SessionClosed),
+       .flags = 0,
+       .body_bytes = 8,
+       .call_offset = -1'000'000,
+       .payload_bytes = limits::kMaxTextBytes + 1,
+       .what = "a text over the limit"},
   };
   return all;
 }
@@ -108,14 +116,16 @@ TEST_CASE("A deferred reply of the wrong size writes nothing") {
 TEST_CASE("The executor's own end of the session gives its reason") {
   FakeExecutor executor({.script = [](FakeExecutor& self, const Record& record) {
     if (record.opcode() != wire::Opcode::StreamSynchronize) return false;
-    self.push(wire::Opcode::SessionClosed, 0, bytes_of(wire::SessionClosed(0)), text_bytes("protocol error: a test"));
+    self.push(wire::Opcode::SessionClosed, 0, bytes_of(wire::SessionClosed(0)),
+              text_bytes("protocol error: a test"));
     self.drop_link();
     return true;
   }});
   Heard heard;
   auto session = open(options_for(executor), heard.callbacks());
   // The link may go before the frame is out: push it while the session is quiet, too.
-  executor.push_later(wire::Opcode::SessionClosed, 0, bytes_of(wire::SessionClosed(0)), text_bytes("an idle end"));
+  executor.push_later(wire::Opcode::SessionClosed, 0, bytes_of(wire::SessionClosed(0)),
+                      text_bytes("an idle end"));
   REQUIRE(eventually([&] { return heard.with([](auto& h) { return h.closed.size(); }) == 1; }));
   CHECK(says(heard.closed[0], "an idle end"));
   const auto done = session->call(wire::StreamSynchronize(1));
@@ -126,10 +136,14 @@ TEST_CASE("The executor's own end of the session gives its reason") {
 TEST_CASE("A worker that dies in the middle of a call ends every wait, with its Farewell as reason") {
   const auto url = GENERATE(from_range(listen_urls()));
   std::atomic<bool> die{false};
-  FakeExecutor executor({.listen = url, .script = [&](FakeExecutor& self, const Record& record) {
-    if (record.opcode() == wire::Opcode::LaunchKernel && die) self.drop_link();
-    return record.opcode() == wire::Opcode::StreamSynchronize || record.opcode() == wire::Opcode::CopyFromDevice;
-  }, .farewell = "killed by signal 9"});
+  FakeExecutor executor({.listen = url,
+                         .script =
+                             [&](FakeExecutor& self, const Record& record) {
+                               if (record.opcode() == wire::Opcode::LaunchKernel && die) self.drop_link();
+                               return record.opcode() == wire::Opcode::StreamSynchronize ||
+                                      record.opcode() == wire::Opcode::CopyFromDevice;
+                             },
+                         .farewell = "killed by signal 9"});
   Heard heard;
   auto session = open(options_for(executor), heard.callbacks());
   Bytes memory(100);
@@ -162,9 +176,9 @@ TEST_CASE("A worker that dies in the middle of a call ends every wait, with its 
 TEST_CASE("A worker that dies in the middle of large copies releases both callers") {
   const auto url = GENERATE(from_range(listen_urls()));
   FakeExecutor executor({.listen = url, .script = [](FakeExecutor& self, const Record& record) {
-    if (record.opcode() == wire::Opcode::LaunchKernel) self.drop_link();
-    return true && record.opcode() != wire::Opcode::Hello;
-  }});
+                           if (record.opcode() == wire::Opcode::LaunchKernel) self.drop_link();
+                           return true && record.opcode() != wire::Opcode::Hello;
+                         }});
   auto session = open(options_for(executor));
   Bytes out(1u << 20);
   const auto pending = session->post_deferred(copy_from(1, out.size()), out);

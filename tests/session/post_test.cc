@@ -32,7 +32,8 @@ TEST_CASE("Posted calls arrive in order, complete, and numbered without gaps") {
   bool in_order = true;
   for (std::size_t i = 0; i < kCalls; ++i) {
     in_order = in_order && records[i].as<wire::LaunchKernel>().module_() == i &&
-               records[i].header.sequence() == records[0].header.sequence() + i && records[i].header.flags() == 0;
+               records[i].header.sequence() == records[0].header.sequence() + i &&
+               records[i].header.flags() == 0;
   }
   CHECK(in_order);
   CHECK(session->counters().posted == kCalls);
@@ -59,7 +60,8 @@ TEST_CASE("What is filled in place arrives as written, padding cleared") {
   }
   REQUIRE(executor.wait_for(65));
   const auto records = executor.records();
-  for (std::size_t i = 0; i < 65; ++i) CHECK(records[i].payload == Bytes(i + 1, static_cast<std::byte>(i + 1)));
+  for (std::size_t i = 0; i < 65; ++i)
+    CHECK(records[i].payload == Bytes(i + 1, static_cast<std::byte>(i + 1)));
 }
 
 TEST_CASE("More bytes than are sent inline cannot be filled in place") {
@@ -148,7 +150,8 @@ TEST_CASE("A failed posted call is told with its number and opcode") {
 TEST_CASE("Device output comes before the reply of the call that flushes it") {
   FakeExecutor executor({.script = [](FakeExecutor& self, const Record& record) {
     if (record.opcode() != wire::Opcode::ContextSynchronize) return false;
-    self.push(wire::Opcode::DeviceOutput, 0, bytes_of(wire::DeviceOutput(1, 0)), text_bytes("hello from lane 0\n"));
+    self.push(wire::Opcode::DeviceOutput, 0, bytes_of(wire::DeviceOutput(1, 0)),
+              text_bytes("hello from lane 0\n"));
     self.push(wire::Opcode::DeviceOutput, 0, bytes_of(wire::DeviceOutput(2, 0)), {});
     return false;
   }});

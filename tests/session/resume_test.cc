@@ -49,14 +49,16 @@ bool answer_memory(FakeExecutor& self, const Record& record) {
 /// The calls that arrived are the program's, each once, in order.
 std::string check_executed(const std::vector<Record>& records) {
   using O = wire::Opcode;
-  const std::vector<O> wanted = {O::CopyToDevice, O::LaunchKernel, O::LaunchKernel,     O::LaunchKernel, O::CopyFromDevice,
-                                 O::CopyToDevice, O::MemGetInfo,   O::LaunchKernel, O::StreamSynchronize};
+  const std::vector<O> wanted = {O::CopyToDevice, O::LaunchKernel,   O::LaunchKernel,
+                                 O::LaunchKernel, O::CopyFromDevice, O::CopyToDevice,
+                                 O::MemGetInfo,   O::LaunchKernel,   O::StreamSynchronize};
   if (records.size() < wanted.size()) return "too few calls";
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (records[i].opcode() != wanted[i]) return "call " + std::to_string(i);
   }
   if (records[0].payload != FakeExecutor::device_bytes(1, 200)) return "payload";
-  if (records[5].payload != FakeExecutor::device_bytes(5, limits::kInlinePayloadBytes + 13)) return "large payload";
+  if (records[5].payload != FakeExecutor::device_bytes(5, limits::kInlinePayloadBytes + 13))
+    return "large payload";
   for (std::uint64_t i = 0; i < 3; ++i) {
     if (records[1 + i].as<wire::LaunchKernel>().module_() != i) return "launch";
   }
@@ -164,7 +166,8 @@ TEST_CASE("Links that break again and again under many threads lose and repeat n
   std::size_t launches = 0;
   for (const auto& record : executor.records()) {
     if (record.opcode() == wire::Opcode::CopyToDevice) {
-      in_order = in_order && record.payload == FakeExecutor::device_bytes(record.as<wire::CopyToDevice>().destination(), 200'000);
+      in_order = in_order && record.payload == FakeExecutor::device_bytes(
+                                                   record.as<wire::CopyToDevice>().destination(), 200'000);
     }
     if (record.opcode() != wire::Opcode::LaunchKernel) continue;
     const auto tag = record.as<wire::LaunchKernel>().module_();
@@ -189,7 +192,8 @@ TEST_CASE("Frames beyond the replay buffer wait for acknowledgements and survive
   REQUIRE(executor.wait_for(kCalls));
   const auto records = executor.records();
   bool in_order = true;
-  for (std::size_t i = 0; i < kCalls; ++i) in_order = in_order && records[i].as<wire::CopyToDevice>().destination() == i;
+  for (std::size_t i = 0; i < kCalls; ++i)
+    in_order = in_order && records[i].as<wire::CopyToDevice>().destination() == i;
   CHECK(in_order);
 }
 

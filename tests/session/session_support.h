@@ -65,7 +65,8 @@ inline session::Options options_for(const FakeExecutor& executor) {
   return options;
 }
 
-inline std::shared_ptr<session::Session> open(const session::Options& options, session::Callbacks callbacks = {}) {
+inline std::shared_ptr<session::Session> open(const session::Options& options,
+                                              session::Callbacks callbacks = {}) {
   auto opened = session::Session::open(options, std::move(callbacks));
   if (!opened) FAIL(opened.error().message);
   return *opened;
