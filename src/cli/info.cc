@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "avec/avec.h"
+#include "base/wait_mode.h"
 #include "cli/cli.h"
 
 namespace avec::cli {
@@ -95,8 +96,7 @@ int info(const Settings& settings, bool json) {
   options.token_file = settings.text("token-file");
   options.deadline = std::chrono::milliseconds(settings.number("connect-deadline"));
   options.spin = std::chrono::microseconds(settings.number("spin"));
-  const std::string_view wait = settings.text("wait");
-  options.wait = wait == "spin" ? WaitMode::kSpin : wait == "block" ? WaitMode::kBlock : WaitMode::kAdaptive;
+  options.wait = wait_mode_of(settings.text("wait"));
   try {
     Executor executor = Executor::connect(options);
     const Link link = measure(executor);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/wait_mode.h"
 #include "cli/cli.h"
 #include "executor/broker/broker.h"
 #include "wire/handshake.h"
@@ -17,11 +18,6 @@ broker::Stopper* stopper = nullptr;  // lives as long as serve()
 
 extern "C" void stop_serving(int) {
   if (stopper != nullptr) stopper->stop();
-}
-
-WaitMode wait_mode(std::string_view name) {
-  if (name == "spin") return WaitMode::kSpin;
-  return name == "block" ? WaitMode::kBlock : WaitMode::kAdaptive;
 }
 
 std::filesystem::path cache_folder(const Settings& settings) {
@@ -51,7 +47,7 @@ int serve(const Settings& settings) {
   options.cuda_driver = settings.text("cuda-driver");
   options.cpu_device = cpu_device_path(settings);
   options.program = own_path();
-  options.wait_mode = wait_mode(settings.text("wait"));
+  options.wait_mode = wait_mode_of(settings.text("wait"));
   options.spin = std::chrono::microseconds(settings.number("spin"));
   options.cache_dir = cache_folder(settings);
   options.log_level = settings.text("log-level");

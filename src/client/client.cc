@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/settings.h"
+#include "base/wait_mode.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/heap.h"
@@ -59,11 +60,6 @@ std::string program_name() {
   return name;
 }
 
-WaitMode wait_mode(std::string_view text) {
-  if (text == "spin") return WaitMode::kSpin;
-  return text == "block" ? WaitMode::kBlock : WaitMode::kAdaptive;
-}
-
 std::vector<wire::AddressRange> as_wire(const std::vector<AddressReservation>& reservations) {
   std::vector<wire::AddressRange> ranges;
   for (const auto& reservation : reservations) ranges.emplace_back(reservation.base(), reservation.bytes());
@@ -117,7 +113,7 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   wanted.device = options.device;
   wanted.token = options.token;
   wanted.program = options.program;
-  wanted.wait_mode = wait_mode(options.wait);
+  wanted.wait_mode = wait_mode_of(options.wait);
   wanted.spin = options.spin;
   wanted.connect_deadline = options.connect_deadline;
   wanted.environment = forwarded_environment();

@@ -1,6 +1,7 @@
 #include "avec/executor.h"
 
 #include "base/settings.h"
+#include "base/wait_mode.h"
 #include "client/device.h"
 #include "client/event.h"
 #include "client/memory.h"
@@ -13,18 +14,6 @@
 
 namespace avec {
 namespace {
-
-std::string_view name_of(WaitMode mode) {
-  switch (mode) {
-    case WaitMode::kSpin:
-      return "spin";
-    case WaitMode::kBlock:
-      return "block";
-    case WaitMode::kAdaptive:
-      break;
-  }
-  return "adaptive";
-}
 
 std::vector<DeviceInfo> describe(client::Client& client) {
   std::vector<DeviceInfo> devices;

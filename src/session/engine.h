@@ -38,6 +38,7 @@ class Engine final : public Session, private FrameHandler {
 
   const wire::HelloReply& hello() const override;
   std::string peer() const override { return peer_; }
+  std::string device_reason() const override { return admission_.reason; }
   Result<> wait_deferred(Pending pending) override;
   bool deferred_done(Pending pending) override;
   Result<> wait_for_destination(const void* begin, const void* end) override;
