@@ -2,7 +2,7 @@
 # The GPU suite: every example natively and through avec on this machine's GPU, output compared;
 # errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
 #
-#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples errors bench
+#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples errors programs bench
 #
 # The build folder may come from another machine (stripped binaries are enough); see
 # tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
     *) parts+=("$1"); shift ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(examples errors bench)
+[ ${#parts[@]} -gt 0 ] || parts=(examples errors programs bench)
 mkdir -p "$out"
 avec="$build/bin/avec"
 export LD_LIBRARY_PATH="$build/lib/deps${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -51,9 +51,13 @@ part_examples() {
 
 part_errors() {
   for kind in address trap arguments; do compare "faults-$kind" "$build/examples/faults" "$kind"; done
-  for program in "$build"/examples/runtime/*; do
-    [ -x "$program" ] && compare "runtime-$(basename "$program")" "$program"
+}
+
+part_programs() {
+  for program in "$build"/tests/programs/*_static "$build"/tests/programs/*_shared; do
+    compare "$(basename "$program")" "$program"
   done
+  compare driver_program "$build/tests/driver_program"
 }
 
 part_bench() {
@@ -69,8 +73,8 @@ if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
 fi
 for part in "${parts[@]}"; do
   case "$part" in
-    examples | errors | bench) "part_$part" ;;
-    *) echo "unknown part $part; parts: examples errors bench" >&2; exit 2 ;;
+    examples | errors | programs | bench) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples errors programs bench" >&2; exit 2 ;;
   esac
 done
 echo
