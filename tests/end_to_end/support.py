@@ -67,8 +67,13 @@ class Serve:
 
     def workers(self):
         """Process ids of the broker's children that serve sessions."""
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
-        return [int(word) for word in found.stdout.split()]
+        found = []
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == self.process.pid and state != "Z":
+                    found.append(int(stat.parent.name))
+        return found
 
 
 def run_avec(*command, executor=None, local=False, options=(), timeout=DEADLINE_S, **environment):
