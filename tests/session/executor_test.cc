@@ -150,6 +150,8 @@ TEST_CASE("A link to the worker that breaks anywhere: every call is executed onc
     const std::string prepared = prepare(*session);
     const std::string went = prepared.empty() ? program(*session, kLarge) : prepared;
     session->close();
+    // All sessions of this process want the same addresses: one after the other.
+    REQUIRE(eventually([&] { return executor->sessions() == 0; }));
     CHECK(went == "");
     if (!heard.closed.empty()) UNSCOPED_INFO(heard.closed[0]);
     CHECK(heard.closed.empty());
