@@ -1,5 +1,5 @@
-// The one table of settings. Command line, environment, config file, `avec info --config`
-// and the man page are made from it. Order of precedence: command line, environment, file
+// The one table of settings. Command line, environment, config file and `avec info --config` are
+// made from it. Order of precedence: command line, environment, file
 // ($AVEC_CONFIG, else ~/.config/avec/config.toml, else /etc/avec/config.toml), default.
 #pragma once
 
