@@ -1,4 +1,6 @@
 // The worker's session over tcp with the CPU device: real copies, real kernels, real faults.
+#include <functional>
+#include <map>
 #include <numeric>
 #include <span>
 #include <thread>
@@ -60,6 +62,7 @@ struct Session {
   std::map<std::string, std::uint32_t> index;
 
   Session() {
+    ::setenv("AVEC_CPU_DEVICE_MEMORY", "2147483648", 1);  // fits the range
     InProcessExecutor::Options options;
     options.listen = "tcp://127.0.0.1:0";
     options.session.driver_path = AVEC_CPU_DEVICE;
@@ -159,6 +162,103 @@ TEST_CASE("Several large copies from the device on two streams are answered whol
   }
 }
 
+TEST_CASE("No answer that says done overtakes the bytes it covers") {
+  Session session;
+  auto& client = *session.client;
+  constexpr std::uint64_t kEvent = 20, kBlocking = 21, kPart = kBytes / 2;
+  client.send(wire::EventCreate(kEvent, kContext, CU_EVENT_DISABLE_TIMING, 0));
+  client.send(wire::StreamCreate(kBlocking, kContext, 0, 0));
+  REQUIRE(client.status_of(wire::ContextSynchronize(kContext)) == 0);
+  const auto large = [&](std::uint64_t stream) { return client.send(wire::CopyFromDevice(kBase, kPart, kPart, 1, stream)); };
+  const auto small = [&](std::uint64_t stream) { return client.send(wire::CopyFromDevice(kBase, 16, 16, 1, stream)); };
+  // What is asked, and which calls' bytes must be there when it is answered.
+  struct Way {
+    const char* name;
+    std::function<std::vector<std::uint64_t>()> copies;
+    std::function<std::uint64_t()> ask;
+    bool query = false;
+  };
+  const auto event_behind = [&](std::uint64_t stream) { client.send(wire::EventRecord(kEvent, stream, 0, 0)); };
+  const std::vector<Way> ways{
+      {"stream", [&] { large(kOther); return std::vector{large(kStream)}; },
+       [&] { return client.send(wire::StreamSynchronize(kStream)); }},
+      {"a small copy", [&] { large(kOther); return std::vector{large(kStream)}; }, [&] { return small(kStream); }},
+      {"context", [&] { return std::vector{large(kOther), small(kStream), large(kStream), large(kLegacy)}; },
+       [&] { return client.send(wire::ContextSynchronize(kContext)); }},
+      {"event",
+       [&] {
+         large(kOther);
+         const std::vector copies{large(kStream), small(kStream)};
+         event_behind(kStream);
+         return copies;
+       },
+       [&] { return client.send(wire::EventSynchronize(kEvent)); }},
+      {"a stream that waits for the event",
+       [&] {
+         const std::vector copies{large(kOther), large(kOther)};
+         event_behind(kOther);
+         client.send(wire::StreamWaitEvent(kStream, kEvent, 0, 0));
+         return copies;
+       },
+       [&] { return client.send(wire::StreamSynchronize(kStream)); }},
+      {"default stream", [&] { return std::vector{large(kBlocking), small(kBlocking)}; },
+       [&] { return client.send(wire::CopyFromDevice(kBase, kPart, kPart, 1, kLegacy)); }},
+      {"query of a stream", [&] { large(kOther); return std::vector{large(kStream)}; },
+       [&] { return client.send(wire::StreamQuery(kStream)); }, true},
+      {"query of an event",
+       [&] {
+         const std::vector copies{large(kOther), small(kStream), large(kStream)};
+         event_behind(kStream);
+         return std::vector{copies[1], copies[2]};
+       },
+       [&] { return client.send(wire::EventQuery(kEvent)); }, true},
+  };
+  for (int round = 0; round < 4; ++round) {
+    for (const Way& way : ways) {
+      INFO(way.name);
+      auto owed = way.copies();
+      for (bool answered = false; !answered;) {
+        const auto asked = way.ask();
+        std::optional<RawFrame> frame;
+        while ((frame = client.receive()) && frame->header.call() != asked) {
+          CHECK(frame->header.status() == 0);
+          std::erase(owed, frame->header.call());
+        }
+        REQUIRE(frame.has_value());
+        answered = !way.query || frame->header.status() != CUDA_ERROR_NOT_READY;
+        if (answered) CHECK(frame->header.status() == 0);
+      }
+      CHECK(owed.empty());
+      REQUIRE(client.status_of(wire::ContextSynchronize(kContext)) == 0);
+      client.others.clear();
+    }
+  }
+}
+
+TEST_CASE("A fault while a large copy is on its way back is told by the next answer at the latest") {
+  Session session;
+  auto& client = *session.client;
+  // The copy on kOther and the kernel race: whichever way it goes, what follows says so.
+  for (int i = 0; i < 4; ++i) client.send(wire::CopyFromDevice(kBase, kBytes, kBytes, 1, kOther));
+  session.launch("stray", 1, 1, kStream);
+  const auto asked = client.send(wire::StreamSynchronize(kOther));
+  bool failed = false, told = false;
+  for (;;) {
+    const auto frame = client.receive();
+    REQUIRE(frame.has_value());
+    if (frame->header.call() == asked) {
+      // Success only if no copy failed.
+      if (frame->header.status() == 0) CHECK_FALSE(failed);
+      if (frame->header.status() != 0) CHECK(frame->header.status() == CUDA_ERROR_ILLEGAL_ADDRESS);
+      break;
+    }
+    told |= frame->is(wire::Opcode::DeferredError);
+    failed |= frame->header.status() != 0;
+    if (frame->is_reply() && frame->header.status() == 0) CHECK(frame->payload.size() == kBytes);
+  }
+  CHECK(client.status_of(wire::StreamSynchronize(kStream)) == CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
 TEST_CASE("A kernel runs between the copies that it lies between") {
   Session session;
   session.launch("fill", 4, 64, kStream, kBase, 1000);
@@ -227,6 +327,34 @@ TEST_CASE("Out of memory is told at once, and the session goes on") {
     status = session.client->status_of(wire::MemMap(at, step, 0, 0));
   CHECK(status == CUDA_ERROR_OUT_OF_MEMORY);
   CHECK(session.client->status_of(wire::StreamSynchronize(kStream)) == 0);
+}
+
+TEST_CASE("Memory that is being given back is waited for before a mapping is out of memory") {
+  Session session;
+  const std::uint64_t step = std::uint64_t{1} << 29;
+  std::uint64_t at = kBase + kBytes;
+  while (session.client->status_of(wire::MemMap(at, step, 0, 0)) == 0) at += step;
+  REQUIRE(at != kBase + kBytes);
+  // The kernel may be using what is freed, until the flag is set.
+  session.launch("wait", 1, 1, kStream, kBase);
+  session.client->send(wire::MemUnmap(at - step, step));
+  const auto map = session.client->send(wire::MemMap(at, step, 0, 0));
+  const std::uint32_t one = 1;
+  session.client->send(wire::CopyToDevice(kBase, 4, 4, 1, kOther), std::as_bytes(std::span(&one, 1)));
+  const auto reply = session.client->reply_to(map);
+  REQUIRE(reply.has_value());
+  CHECK(reply->header.status() == 0);
+}
+
+TEST_CASE("After a fence of one stream the others see what it did") {
+  Session session;
+  for (std::uint32_t i = 0; i < 300; ++i) session.launch("fill", 64, 256, kStream, kBase, i);
+  session.client->send(wire::MemFence(kStream));
+  const auto first = session.client->ask(wire::CopyFromDevice(kBase, 4, 4, 1, kOther));
+  REQUIRE(first.has_value());
+  std::uint32_t value = 0;
+  std::memcpy(&value, first->payload.data(), 4);
+  CHECK(value == 299);
 }
 
 }  // namespace avec::test

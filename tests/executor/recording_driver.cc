@@ -8,7 +8,8 @@ namespace avec::test {
 namespace {
 
 std::mutex mutex;
-std::map<std::string, std::uint64_t> counts;  // guarded by mutex
+std::map<std::string, std::uint64_t> counts;    // guarded by mutex
+std::map<std::string, std::uint64_t> launches;  // when each was called last; guarded by mutex
 std::atomic<bool> gate_closed{false};
 std::atomic<CUresult> launch_status{CUDA_SUCCESS};
 std::atomic<std::uintptr_t> next_handle{0x1000};
@@ -16,6 +17,7 @@ std::atomic<std::uintptr_t> next_handle{0x1000};
 void record(const char* name) {
   const std::scoped_lock lock(mutex);
   ++counts[name];
+  launches[name] = counts["cuLaunchKernel"];
 }
 
 template <class Function, int Number>
@@ -107,6 +109,7 @@ worker::DriverTable recording_driver() {
 void reset_recording() {
   const std::scoped_lock lock(mutex);
   counts.clear();
+  launches.clear();
   gate_closed = false;
   launch_status = CUDA_SUCCESS;
 }
@@ -115,6 +118,12 @@ std::uint64_t recorded(const std::string& function) {
   const std::scoped_lock lock(mutex);
   const auto it = counts.find(function);
   return it == counts.end() ? 0 : it->second;
+}
+
+std::uint64_t launches_before(const std::string& function) {
+  const std::scoped_lock lock(mutex);
+  const auto it = launches.find(function);
+  return it == launches.end() ? 0 : it->second;
 }
 
 std::uint64_t recorded_work() {

@@ -16,6 +16,8 @@ worker::DriverTable recording_driver();
 void reset_recording();
 /// How often a function was called; the name as in the table ("cuLaunchKernel").
 std::uint64_t recorded(const std::string& function);
+/// How many launches there had been when the function was called last.
+std::uint64_t launches_before(const std::string& function);
 /// All calls but those that the loop makes by itself (polling, setting the context).
 std::uint64_t recorded_work();
 /// While it is closed no event is finished.

@@ -293,6 +293,28 @@ TEST_CASE("Memory is taken away only when work issued before has finished, and c
   CHECK(recorded("cuMemCreate") == 2);
 }
 
+TEST_CASE("A change of a function comes after its held launches and before its later ones, and stops no others") {
+  Ready session;
+  close_gate(true);
+  for (std::uint32_t i = 0; i < limits::kLaunchWindow + 10; ++i) session.client.send(session.launch(), session.parameters);
+  session.client.send(wire::FunctionSetAttribute(kModule, 0, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 1024, 0));
+  session.client.send(wire::FunctionSetCacheConfig(kModule, 0, CU_FUNC_CACHE_PREFER_L1));
+  session.client.send(session.launch(kOther), session.parameters);
+  session.client.send(wire::MemSet(kBase, 4, 1, 1, kOther, 0, 4));
+  session.client.send(wire::MemSet(kBase, 4, 1, 1, kPerThread, 0, 4));
+  CHECK(session.ping() == 0);
+  CHECK(recorded("cuLaunchKernel") == limits::kLaunchWindow);
+  CHECK(recorded("cuFuncSetAttribute") == 0);
+  CHECK(recorded("cuMemsetD32Async") == 1);
+  close_gate(false);
+  CHECK(session.client.status_of(wire::StreamSynchronize(kOther)) == 0);
+  const auto launches = limits::kLaunchWindow + 10;
+  CHECK(recorded("cuLaunchKernel") == launches + 1);
+  CHECK(launches_before("cuFuncSetAttribute") == launches);
+  CHECK(launches_before("cuFuncSetCacheConfig") == launches);
+  CHECK(session.client.others.empty());
+}
+
 TEST_CASE("A reset connection is resumed, and every call is executed once") {
   Ready session("sim", 8u << 20);
   for (int i = 0; i < 10; ++i) session.client.send(session.launch(), session.parameters);

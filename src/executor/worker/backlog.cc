@@ -62,6 +62,32 @@ bool Session::hold_behind(const std::vector<Stream*>& streams, bool barrier) {
   return true;
 }
 
+bool Session::hold_setting(const Module& module, std::uint32_t index) {
+  if (replaying_ != nullptr || lanes_.empty()) return false;
+  std::vector<HeldPoint> after;
+  for (Stream* stream : module.context->streams) {
+    const auto launches_it = [&](const Held& held) {
+      if (held.header.opcode() != static_cast<std::uint16_t>(wire::Opcode::LaunchKernel)) return false;
+      const auto launch = wire::read_struct<wire::LaunchKernel>(held.body);
+      return launch.module_() == module.name && launch.index() == index;
+    };
+    const auto last = std::ranges::find_if(stream->held.rbegin(), stream->held.rend(), launches_it);
+    if (last != stream->held.rend()) after.push_back({stream, last->sequence});
+  }
+  if (auto point = held_setting(module.name, index); point.stream != nullptr) after.push_back(point);
+  if (after.empty()) return false;
+  Held held = copy_of_frame();
+  held.after = std::move(after);
+  keep(settings_[{module.name, index}], std::move(held));
+  return true;
+}
+
+HeldPoint Session::held_setting(std::uint64_t module, std::uint32_t index) {
+  if (settings_.empty()) return {};
+  const auto lane = settings_.find({module, index});
+  return lane == settings_.end() ? HeldPoint{} : held_end(lane->second);
+}
+
 Held Session::copy_of_frame() {
   Held held;
   held.header = frame_->header;
@@ -133,7 +159,10 @@ bool Session::pump_held() {
   for (std::ptrdiff_t i = 0; i < std::ssize(dying_streams_); ++i) {
     if (dying_streams_[i]->idle()) stream_turned_idle(*dying_streams_[i--]);
   }
-  if (lanes_.empty() && floating_.empty()) freed_streams_.clear();
+  if (lanes_.empty() && floating_.empty()) {
+    freed_streams_.clear();
+    settings_.clear();
+  }
   return any;
 }
 

@@ -26,6 +26,9 @@ class Completions {
   /// The same for several streams; the first error is given. Runs at once when all are idle.
   void then_all(const std::vector<Stream*>& streams, std::function<void(CUresult)> action);
 
+  /// Marks the stream here, before anything else is issued to it: whoever the device tells that
+  /// later work is done finds the actions before it ready to run. A failed stream runs them now.
+  void mark_now(Stream& stream) { mark(stream); }
   /// Records marks where something waits for them; before the loop sleeps, wherever work is
   /// not covered, so that a later look finds the stream idle. Actions given to then() must not
   /// free streams: they run while streams are walked.

@@ -209,9 +209,13 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& c
     }
     completions_.issued(*stream);
     completions_.then(*stream, [this, header, room, bytes = extent.bytes()](CUresult done) {
-      link_.reply(header, done, {}, done == CUDA_SUCCESS ? ConstBytes(room.data, bytes) : ConstBytes{});
-      arena_.release(room.chunk);
+      downloads_.end_small();
+      downloads_.deliver_after([this, header, room, bytes, done] {
+        link_.reply(header, done, {}, done == CUDA_SUCCESS ? ConstBytes(room.data, bytes) : ConstBytes{});
+        arena_.release(room.chunk);
+      });
     });
+    downloads_.begin_small(*stream);
     return {};
   }
   // A client that is slow to acknowledge what it could ask for again waits for its next copies.
@@ -221,7 +225,7 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& c
     Held held = copy_of_frame();
     if (!too_much_kept) {
       before_issue(*stream);
-      held.download = std::make_shared<Download>(header, extent, stream);
+      held.download = downloads_.begin(header, extent, *stream);
       downloads_.issue(held.download);
       if (held.download->all_issued()) return {};
     }
@@ -230,7 +234,7 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& c
   }
   if (replaying_->download == nullptr && !too_much_kept) {
     before_issue(*stream);
-    replaying_->download = std::make_shared<Download>(header, extent, stream);
+    replaying_->download = downloads_.begin(header, extent, *stream);
   }
   if (replaying_->download != nullptr) downloads_.issue(replaying_->download);
   incomplete_ = replaying_->download == nullptr || !replaying_->download->all_issued();

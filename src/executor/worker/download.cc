@@ -1,6 +1,7 @@
 #include "executor/worker/download.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/limits.h"
 
@@ -14,6 +15,12 @@ constexpr std::uint32_t kInFlight = 6;
 constexpr std::size_t kKeepForSender = 2;
 
 }  // namespace
+
+std::shared_ptr<Download> Downloads::begin(const wire::FrameHeader& call, const Extent& extent, Stream& stream) {
+  auto download = std::make_shared<Download>(++numbers_, call, extent, &stream);
+  ++under_way_;
+  return download;
+}
 
 bool Downloads::issue(const std::shared_ptr<Download>& download) {
   bool progress = false;
@@ -42,16 +49,29 @@ bool Downloads::issue(const std::shared_ptr<Download>& download) {
         arena_.release(chunk);
         return;
       }
-      if (std::ranges::find(ready_, download) == ready_.end()) ready_.push_back(download);
+      d.landed_bytes += bytes;
       d.ready.push_back({chunk, bytes});
+      landed(download);
     });
+    if (copy.all_issued()) completions_.mark_now(*copy.stream);
   }
   return progress;
+}
+
+void Downloads::landed(const std::shared_ptr<Download>& download) {
+  if (std::ranges::find(ready_, download) != ready_.end()) return;
+  const auto after = [&](const auto& other) { return !other->claimed && other->number > download->number; };
+  ready_.insert(std::ranges::find_if(ready_, after), download);
 }
 
 bool Downloads::pump() {
   bool progress = false;
   while (!ready_.empty()) {
+    // What this one came after has landed, too, but perhaps nobody has looked since.
+    if (!ready_.front()->claimed && ready_.front()->number != looked_for_) {
+      completions_.poll();
+      looked_for_ = ready_.front()->number;
+    }
     const std::shared_ptr<Download> first = ready_.front();
     if (first->status != CUDA_SUCCESS) {
       fail(first);
@@ -80,7 +100,9 @@ void Downloads::give(const std::shared_ptr<Download>& download) {
       arena_.release(chunk);
     });
   }
-  if (copy.given_bytes == copy.extent.bytes()) ready_.pop_front();
+  if (!copy.delivered()) return;
+  ready_.pop_front();
+  --under_way_;
 }
 
 /// Before its reply began the call just fails. A context that breaks in the middle leaves a
@@ -107,6 +129,34 @@ void Downloads::fail(const std::shared_ptr<Download>& download) {
   }
   std::erase(ready_, download);
   copy.given_bytes = copy.extent.bytes();
+  --under_way_;
+}
+
+void Downloads::deliver_after(std::function<void()> reply) {
+  if (under_way_ == 0 && due_.empty()) return reply();
+  due_.push_back({std::move(reply)});
+}
+
+bool Downloads::settle() {
+  if (due_.empty()) return false;
+  if (!due_.back().looked) {
+    const std::size_t count = due_.size();
+    completions_.poll();
+    const auto last = std::ranges::find_if(ready_.rbegin(), ready_.rend(), [](const auto& d) { return d->landed(); });
+    for (std::size_t i = 0; i < count; ++i) {
+      if (std::exchange(due_[i].looked, true)) continue;
+      if (last != ready_.rend()) due_[i].after = *last;
+    }
+    pump();
+  }
+  bool progress = false;
+  while (!due_.empty() && due_.front().looked && (due_.front().after == nullptr || due_.front().after->delivered())) {
+    const auto reply = std::move(due_.front().reply);
+    due_.pop_front();
+    reply();
+    progress = true;
+  }
+  return progress;
 }
 
 void Downloads::abandon() {
@@ -115,6 +165,7 @@ void Downloads::abandon() {
     download->ready.clear();
   }
   ready_.clear();
+  due_.clear();
 }
 
 }  // namespace avec::worker

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 
 #include "executor/worker/completions.h"
@@ -13,6 +14,7 @@ namespace avec::worker {
 
 /// One such copy. Its pieces are issued in stream order while later frames of the stream are held.
 struct Download {
+  std::uint64_t number = 0;  ///< in the order of issuing
   wire::FrameHeader call;
   Extent extent;
   Stream* stream = nullptr;
@@ -26,31 +28,62 @@ struct Download {
     std::uint64_t bytes;
   };
   std::deque<Ready> ready;
+  std::uint64_t landed_bytes = 0;  ///< out of the device
   bool all_issued() const { return status != CUDA_SUCCESS || issued_bytes == extent.bytes(); }
+  bool landed() const { return status != CUDA_SUCCESS || landed_bytes == extent.bytes(); }
+  bool delivered() const { return given_bytes == extent.bytes(); }
 };
 
+/// A reply that says "done" must not overtake the bytes that it covers: the client hands them to
+/// the program when it comes. Each copy is marked at its last piece, so whatever the device says
+/// is done has its copies landed after one more look at the marks; deliver_after() waits for the
+/// link to have those.
 class Downloads {
  public:
   Downloads(const DriverTable& driver, Arena& arena, Completions& completions, Link& link)
       : driver_(driver), arena_(arena), completions_(completions), link_(link) {}
 
+  std::shared_ptr<Download> begin(const wire::FrameHeader& call, const Extent& extent, Stream& stream);
   /// Issues as many pieces as there are chunks for. True when any was.
   bool issue(const std::shared_ptr<Download>& download);
   /// Hands ready pieces to the link, one reply at a time. True when there was any.
   bool pump();
-  bool idle() const { return ready_.empty(); }
+  bool idle() const { return ready_.empty() && due_.empty(); }
+  /// A copy was issued whose reply is made elsewhere (a small one); it has landed.
+  void begin_small(Stream& stream) {
+    ++under_way_;
+    completions_.mark_now(stream);
+  }
+  void end_small() { --under_way_; }
+  /// Runs `reply`, which tells that work is done, once the link has all bytes that the work
+  /// covers: at once when no copy is under way.
+  void deliver_after(std::function<void()> reply);
+  /// Runs the replies whose bytes the link has. True when there was any.
+  bool settle();
   /// The link is gone for good: chunks come back, nothing is sent.
   void abandon();
 
  private:
   void give(const std::shared_ptr<Download>& download);
   void fail(const std::shared_ptr<Download>& download);
+  void landed(const std::shared_ptr<Download>& download);
 
   const DriverTable& driver_;
   Arena& arena_;
   Completions& completions_;
   Link& link_;
-  std::deque<std::shared_ptr<Download>> ready_;  // in the order of their first finished piece
+  // With pieces to send: the one whose reply has begun, then in the order of issuing, so that no
+  // copy overtakes one that it came after.
+  std::deque<std::shared_ptr<Download>> ready_;
+  std::uint64_t numbers_ = 0;
+  std::uint64_t looked_for_ = 0;  // the one before whose reply marks were looked at
+  std::uint64_t under_way_ = 0;  // large ones not delivered, small ones not landed
+  struct Due {
+    std::function<void()> reply;
+    bool looked = false;              // `after` is known
+    std::shared_ptr<Download> after;  // the last that must be delivered first, if any
+  };
+  std::deque<Due> due_;
 };
 
 }  // namespace avec::worker

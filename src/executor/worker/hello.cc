@@ -139,7 +139,8 @@ void Session::teardown() {
     // The end of a context waits for its work; the memory below must outlive that work.
     for (Stream* stream : context->streams) {
       CUresult status;
-      if (CUevent event = completions_.record(*stream, status); event != nullptr) {
+      const bool busy = stream->issued != stream->completed;
+      if (CUevent event = busy ? completions_.record(*stream, status) : nullptr; event != nullptr) {
         driver_.cuEventSynchronize(event);
         completions_.give_event(*context, event);
       }

@@ -235,7 +235,9 @@ Result<> Session::operator()(const Header& header, const wire::ModuleUnload& cal
   CUresult status;
   Module* module = find_module(call.module_(), status);
   if (module == nullptr) return finish(header, status);
-  if (hold_behind(module->context->streams, false)) return {};
+  std::vector<Stream*> before = module->context->streams;
+  for (auto& [function, lane] : settings_) before.push_back(&lane);
+  if (hold_behind(before, false)) return {};
   // The name goes now, the code when nothing can be running it.
   auto owner = std::make_shared<std::unique_ptr<Module>>(modules_.remove(call.module_()));
   memory_.forget_module(call.module_());
@@ -270,6 +272,7 @@ Result<> Session::operator()(const Header& header, const wire::FunctionSetAttrib
   if (function == nullptr) return finish(header, status);
   if (call.attribute() < 0 || call.attribute() >= CU_FUNC_ATTRIBUTE_MAX)
     return finish(header, CUDA_ERROR_INVALID_VALUE);
+  if (hold_setting(*module, call.index())) return {};
   make_current(*module->context);
   const auto attribute = static_cast<CUfunction_attribute>(call.attribute());
   return finish(header, driver_.cuFuncSetAttribute(function->handle, attribute, call.value()));
@@ -282,6 +285,7 @@ Result<> Session::operator()(const Header& header, const wire::FunctionSetCacheC
   if (function == nullptr) return finish(header, status);
   if (call.config() < CU_FUNC_CACHE_PREFER_NONE || call.config() > CU_FUNC_CACHE_PREFER_EQUAL)
     return finish(header, CUDA_ERROR_INVALID_VALUE);
+  if (hold_setting(*module, call.index())) return {};
   make_current(*module->context);
   return finish(header, driver_.cuFuncSetCacheConfig(function->handle, static_cast<CUfunc_cache>(call.config())));
 }
@@ -292,6 +296,9 @@ Result<> Session::operator()(const Header& header, const wire::OccupancyBlocks& 
   Function* function = find_function(call.module_(), call.index(), module, status);
   if (function == nullptr) return finish(header, status);
   if (call.flags() > CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE) return finish(header, CUDA_ERROR_INVALID_VALUE);
+  if (auto setting = held_setting(call.module_(), call.index()); setting.stream != nullptr) {
+    if (hold_behind({setting.stream}, false)) return {};
+  }
   make_current(*module->context);
   int blocks = 0;
   status = driver_.cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
@@ -315,7 +322,8 @@ Result<> Session::operator()(const Header& header, const wire::LaunchKernel& cal
   if (module->context != stream->context) return finish(header, CUDA_ERROR_INVALID_HANDLE);
   if (frame_->payload.size() != function->parameter_bytes)
     return protocol_error("a parameter buffer that does not have the function's size");
-  if (hold(*stream)) return {};
+  const bool held = settings_.empty() ? hold(*stream) : hold(*stream, {held_setting(call.module_(), call.index())});
+  if (held) return {};
   before_issue(*stream);
   // The driver copies the parameters before it returns.
   static thread_local std::vector<void*> parameters;

@@ -223,7 +223,7 @@ Result<> Session::operator()(const Header& header, const wire::ContextSynchroniz
     if (stream->issued != stream->completed) busy.push_back(stream);
   // Nothing under way: a mark in the default stream still tells of an earlier fault.
   if (busy.empty()) busy.push_back(context->legacy);
-  completions_.then_all(busy, [this, header](CUresult done) { finish(header, done); });
+  completions_.then_all(busy, [this, header](CUresult done) { finish_after_downloads(header, done); });
   return {};
 }
 

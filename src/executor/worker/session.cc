@@ -112,6 +112,7 @@ bool Session::round() {
   progress |= completions_.poll();
   progress |= poll_event_waits();
   progress |= downloads_.pump();
+  progress |= downloads_.settle();
   if (!lanes_.empty() || !floating_.empty()) {
     progress |= pump_held();
     completions_.place_marks(false);
@@ -305,7 +306,13 @@ Result<> Session::finish(const Header& call, int status) {
 }
 
 Result<> Session::answer_when_done(const Header& call, Stream& stream) {
-  completions_.then(stream, [this, call](CUresult status) { finish(call, status); });
+  completions_.then(stream, [this, call](CUresult status) { finish_after_downloads(call, status); });
+  return {};
+}
+
+Result<> Session::finish_after_downloads(const Header& call, int status) {
+  if (status == CUDA_ERROR_NOT_READY) return finish(call, status);
+  downloads_.deliver_after([this, call, status] { finish(call, status); });
   return {};
 }
 

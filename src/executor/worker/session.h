@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -178,6 +179,8 @@ class Session {
     return {};
   }
   Result<> answer_when_done(const Header& call, Stream& stream);
+  /// The same for a call whose answer says that work is done: behind the bytes it covers.
+  Result<> finish_after_downloads(const Header& call, int status);
   /// Takes and drops the payload that follows the current frame, if one does.
   void discard_payload();
 
@@ -211,6 +214,11 @@ class Session {
   bool must_hold(Stream& stream, std::vector<HeldPoint>& after);
   /// Holds a frame of no stream behind everything held on `streams`. As hold().
   bool hold_behind(const std::vector<Stream*>& streams, bool barrier);
+  /// Holds a frame that changes a function, behind the held launches of it; later launches of
+  /// it follow. As hold().
+  bool hold_setting(const Module& module, std::uint32_t index);
+  /// Where the held changes of a function end; null stream when none is held.
+  HeldPoint held_setting(std::uint64_t module, std::uint32_t index);
   Held copy_of_frame();
   void keep(Stream& lane, Held held);
   bool ready(const Held& held) const;
@@ -279,6 +287,7 @@ class Session {
     std::uint64_t address, bytes, sequence;
   };
   std::vector<PendingUnmap> unmaps_;
+  std::uint64_t unmapped_ = 0;  // unmaps done
   std::vector<std::pair<Header, wire::MemMap>> waiting_maps_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> mapping_now_;
 
@@ -290,6 +299,8 @@ class Session {
   std::vector<Stream*> lanes_;    ///< streams with held frames
   Stream barriers_;               ///< lane of frames that everything later must follow
   std::list<Held> floating_;      ///< held frames of no stream
+  /// Lanes of held changes of functions, by module and index; as long as any frame is held.
+  std::map<std::pair<std::uint64_t, std::uint32_t>, Stream> settings_;
   std::uint64_t held_sequence_ = 0;
   std::uint64_t held_bytes_ = 0;
   std::uint64_t spilled_bytes_ = 0;  ///< of a payload being received to ordinary memory

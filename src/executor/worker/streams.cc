@@ -59,7 +59,7 @@ Result<> Session::operator()(const Header& header, const wire::StreamQuery& call
   if (stream == nullptr) return finish(header, status);
   if (!stream->held.empty()) return finish(header, CUDA_ERROR_NOT_READY);
   make_current(*stream->context);
-  return finish(header, driver_.cuStreamQuery(stream->handle));
+  return finish_after_downloads(header, driver_.cuStreamQuery(stream->handle));
 }
 
 Result<> Session::operator()(const Header& header, const wire::StreamWaitEvent& call) {
@@ -166,7 +166,7 @@ bool Session::poll_event_waits() {
       driver_.cuEventSynchronize(wait.event);
       drain_output();
     }
-    finish(wait.call, status);
+    finish_after_downloads(wait.call, status);
     event_waits_.erase(event_waits_.begin() + static_cast<std::ptrdiff_t>(i));
     progress = true;
   }
@@ -181,7 +181,7 @@ Result<> Session::operator()(const Header& header, const wire::EventQuery& call)
   Event* event = find_event(call.event(), status);
   if (event == nullptr) return finish(header, status);
   if (event->held_record.stream != nullptr) return finish(header, CUDA_ERROR_NOT_READY);
-  return finish(header, driver_.cuEventQuery(event->handle));
+  return finish_after_downloads(header, driver_.cuEventQuery(event->handle));
 }
 
 Result<> Session::operator()(const Header& header, const wire::EventElapsedTime& call) {
@@ -196,7 +196,10 @@ Result<> Session::operator()(const Header& header, const wire::EventElapsedTime&
   make_current(*start->context);
   status = driver_.cuEventElapsedTime(&milliseconds, start->handle, end->handle);
   if (status != CUDA_SUCCESS) return finish(header, status);
-  return answer(header, wire::EventElapsedTimeReply(milliseconds, 0));
+  downloads_.deliver_after([this, header, milliseconds] {
+    answer(header, wire::EventElapsedTimeReply(milliseconds, 0));
+  });
+  return {};
 }
 
 }  // namespace avec::worker
