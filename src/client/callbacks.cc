@@ -1,5 +1,7 @@
 #include "client/callbacks.h"
 
+#include <signal.h>
+
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -38,7 +40,12 @@ class Runner {
     waiting_.push_back(std::move(function));
     if (!started_) {
       started_ = true;
+      // The application's signals are for its own threads.
+      sigset_t all, before;
+      ::sigfillset(&all);
+      ::pthread_sigmask(SIG_SETMASK, &all, &before);
       std::thread([this] { loop(); }).detach();
+      ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
     changed_.notify_all();
   }
@@ -68,7 +75,8 @@ class Runner {
       session::Session& session = next.context->client->session();
       const CUresult status = to_cuda(session.call(wire::EventSynchronize(next.event)));
       (void)session.post(wire::EventDestroy(next.event));
-      next.run(status);
+      // At exit nothing runs any more: what a host function uses may be destroyed already.
+      if (!next.context->client->closed()) next.run(status);
       lock.lock();
       next.context->host_functions.fetch_sub(1);
       waiting_.pop_front();

@@ -183,7 +183,12 @@ void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation
   }
 }
 
-Client::~Client() { close(); }
+Client::~Client() {
+  close();
+  if (heap_ == nullptr) return;
+  // Other threads may still have them current, and per-thread streams in them.
+  for (Context* context : contexts_) forget_context(*context);
+}
 
 Device* Client::device(CUdevice ordinal) {
   return ordinal >= 0 && ordinal < device_count() ? devices_[static_cast<std::size_t>(ordinal)].get()

@@ -81,12 +81,17 @@ class Client {
   /// Contexts that are active now.
   std::size_t active_contexts();
 
+  /// From now on there are streams that do not wait for each other.
+  void note_unordered_streams() { unordered_streams_.store(true, std::memory_order_relaxed); }
+  bool unordered_streams() const { return unordered_streams_.load(std::memory_order_relaxed); }
+
   /// What a synchronising call returns: its own result, else the error of a posted call.
   CUresult synchronized(CUresult own);
   /// Called by the session when a posted call failed or the session ended. Any thread.
   void posted_call_failed(int status);
   void session_lost(const std::string& reason);
   bool lost() const { return lost_.load(std::memory_order_acquire); }
+  bool closed() const { return closed_.load(std::memory_order_acquire); }
 
   /// Orderly end of the session: contexts answer `error` from now on. Idempotent.
   void close(CUresult error = CUDA_ERROR_DEINITIALIZED);
@@ -109,6 +114,7 @@ class Client {
   std::mutex contexts_mutex_;
   std::vector<Context*> contexts_;   // every live one, primaries too; guarded by contexts_mutex_
   std::vector<Context*> primaries_;  // by ordinal; fixed once opened
+  std::atomic<bool> unordered_streams_{false};
   std::atomic<bool> lost_{false};
   std::atomic<bool> closed_{false};
 };

@@ -1,6 +1,7 @@
 #include "client/context.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "client/callbacks.h"
 #include "client/client.h"
@@ -21,10 +22,18 @@ thread_local constinit Context* current_context __attribute__((tls_model("initia
 
 namespace {
 
-/// Below the current context; the current one is only in `current_context`.
+/// Below the current context; the current one is only in `current_context`. Made anew where a
+/// destructor of a static object calls CUDA: the main thread's own objects are gone by then.
 std::vector<Context*>& pushed() {
-  thread_local std::vector<Context*> stack;
-  return stack;
+  thread_local constinit std::vector<Context*>* stack = nullptr;
+  struct Owner {
+    ~Owner() { delete std::exchange(stack, nullptr); }
+  };
+  if (stack == nullptr) {
+    thread_local Owner owner;
+    stack = new std::vector<Context*>;
+  }
+  return *stack;
 }
 
 /// Orders activating and ending contexts; never held across a round trip.
@@ -48,6 +57,7 @@ CUresult activate(Context& context) {
   legacy->name = name + 1;
   legacy->is_default = true;
   context.id = name;
+  if (client.active_contexts() != 0) client.note_unordered_streams();
   const auto posted = client.session().post(wire::ContextCreate(
       name, name + 1, name + 2, context.device->ordinal(), context.flags.load(), context.primary ? 1 : 0, 0));
   if (!posted) {
@@ -59,18 +69,27 @@ CUresult activate(Context& context) {
   return CUDA_SUCCESS;
 }
 
+/// Ends the objects of this process that are in the context.
+void forget_objects(Context& context) {
+  forget_modules(context);
+  forget_events(context);
+  forget_streams(context);
+}
+
+void forget_legacy_stream(Context& context) {
+  if (Stream* legacy = context.legacy.exchange(nullptr)) Slab<Stream>::destroy(legacy);
+}
+
 /// Ends everything in the context, which becomes inactive. The caller holds lifecycle().
 void deactivate(Context& context) {
   const std::uint64_t name = context.name.exchange(0);
   if (name == 0) return;
   Client& client = *context.client;
-  forget_modules(context);
-  forget_events(context);
-  forget_streams(context);
+  forget_objects(context);
   client.heap().release_all(context);
   client.host_memory().release_all(context);
   (void)client.session().post(wire::ContextDestroy(name));
-  if (Stream* legacy = context.legacy.exchange(nullptr)) Slab<Stream>::destroy(legacy);
+  forget_legacy_stream(context);
   {
     std::scoped_lock lock(context.mutex);
     context.peers.clear();
@@ -369,9 +388,16 @@ CUresult primary_set_flags(Client& client, CUdevice device, unsigned flags) {
   return CUDA_SUCCESS;
 }
 
+void forget_context(Context& context) {
+  context.name.store(0);
+  forget_objects(context);
+  forget_legacy_stream(context);
+}
+
 void forget_thread_after_fork() noexcept {
   current_context = nullptr;
   pushed().clear();
+  forget_thread_streams_after_fork();
 }
 
 }  // namespace avec::client

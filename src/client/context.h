@@ -86,6 +86,9 @@ CUresult primary_set_flags(Client& client, CUdevice device, unsigned flags);
 /// Waits for all work of the context and returns its error.
 CUresult synchronize(Context& context);
 
+/// Its client goes: nothing of it is found by its handle any more, nothing is sent.
+void forget_context(Context& context);
+
 /// In the child of a fork: the one thread that is left has no current context.
 void forget_thread_after_fork() noexcept;
 

@@ -65,7 +65,7 @@ class RowCopy {
         shape_(shape) {}
 
   CUresult run(Completion completion) {
-    if (destination_.on_device()) return source_.on_device() ? on_device() : to_device();
+    if (destination_.on_device()) return source_.on_device() ? on_device() : to_device(completion);
     return source_.on_device() ? from_device(completion) : on_host();
   }
 
@@ -81,7 +81,17 @@ class RowCopy {
                                          source_.pitch, shape_.width, shape_.height, stream_.name)));
   }
 
-  CUresult to_device() {
+  CUresult to_device(Completion completion) {
+    const CUresult posted = post_to_device();
+    if (posted != CUDA_SUCCESS || completion == Completion::kAsynchronous) return posted;
+    // CUDA returns when the bytes are there, for whatever stream uses them next. Nobody waits for
+    // that here: what other streams do later does.
+    Context& context = *stream_.context;
+    const bool ordered = context.legacy.load() == &stream_ && !context.client->unordered_streams();
+    return ordered ? CUDA_SUCCESS : to_cuda(session_.post(wire::MemFence(stream_.name)));
+  }
+
+  CUresult post_to_device() {
     if (const CUresult result = settle(source_); result != CUDA_SUCCESS) return result;
     const auto body = [&](std::uint64_t row, std::uint64_t rows) {
       return wire::CopyToDevice(destination_.address + row * destination_.pitch, destination_.pitch,
@@ -273,7 +283,8 @@ CUresult copy_3d(const CUDA_MEMCPY3D& what, CUstream stream, Completion completi
   // In rows from the beginning: slice z starts at row z * rows of a slice. More than one slice
   // needs a pitch, which side_of then insists on.
   Side destination, source;
-  const Shape all{shape.width, shape.height * what.Depth};
+  Shape all{shape.width, 0};
+  if (__builtin_mul_overflow(shape.height, what.Depth, &all.height)) return CUDA_ERROR_INVALID_VALUE;
   CUresult result = side_of(what.srcMemoryType, what.srcDevice, what.srcHost, what.srcPitch, what.srcXInBytes,
                             what.srcZ * source_rows + what.srcY, all, source);
   if (result != CUDA_SUCCESS) return result;

@@ -240,21 +240,30 @@ CUresult module_load(CUmodule* handle, const void* image, JitOptions options) {
   return result;
 }
 
-CUresult module_load_file(CUmodule* handle, const char* path) {
+CUresult module_load_bytes(CUmodule* handle, std::span<const std::byte> image, JitOptions options) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (image.empty()) return CUDA_ERROR_INVALID_IMAGE;
+  std::vector<std::byte> terminated;
+  // PTX goes with its final NUL on the wire, which a file does not have.
+  if (fatbin::image_kind(image) == fatbin::ImageKind::kText && image.back() != std::byte{0}) {
+    terminated.assign(image.begin(), image.end());
+    terminated.push_back(std::byte{0});
+    image = terminated;
+  }
+  Module* module = nullptr;
+  const CUresult result = load_into(*context, image.data(), image.size(), options, module);
+  if (result == CUDA_SUCCESS) *handle = handle_of(module);
+  return result;
+}
+
+CUresult module_load_file(CUmodule* handle, const char* path) {
   if (handle == nullptr || path == nullptr) return CUDA_ERROR_INVALID_VALUE;
   std::ifstream file(path, std::ios::binary);
   if (!file) return CUDA_ERROR_FILE_NOT_FOUND;
-  std::vector<char> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (bytes.empty()) return CUDA_ERROR_INVALID_IMAGE;
-  // PTX goes with its final NUL on the wire, which a file does not have.
-  if (fatbin::image_kind(std::as_bytes(std::span(bytes))) == fatbin::ImageKind::kText && bytes.back() != '\0')
-    bytes.push_back('\0');
-  Module* module = nullptr;
-  const CUresult result = load_into(*context, bytes.data(), bytes.size(), {}, module);
-  if (result == CUDA_SUCCESS) *handle = handle_of(module);
-  return result;
+  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return module_load_bytes(handle, std::as_bytes(std::span(bytes)), {});
 }
 
 CUresult module_unload(CUmodule handle) {

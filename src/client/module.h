@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -76,6 +77,8 @@ struct JitOptions {
 /// An image as the application gives it: cubin, PTX text or fatbin, at an address whose extent
 /// is in its own headers.
 CUresult module_load(CUmodule* module, const void* image, JitOptions options);
+/// The same of bytes whose number is known; PTX text without its final NUL too.
+CUresult module_load_bytes(CUmodule* module, std::span<const std::byte> image, JitOptions options);
 CUresult module_load_file(CUmodule* module, const char* path);
 CUresult module_unload(CUmodule module);
 CUresult module_get_function(CUfunction* function, CUmodule module, const char* name);

@@ -57,9 +57,10 @@ CUresult fail(const OpenFailure& failure) {
 CUresult open_client() {
   auto options = options_from_settings();
   if (!options) return fail(options.error());
+  // Before it is open: a fork meanwhile waits, so that no child has a lock that nobody releases.
+  ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   auto client = Client::open(*options);
   if (!client) return fail(client.error());
-  ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   std::atexit(at_exit);
   the_client.store(client->release(), std::memory_order_release);
   tried.store(true);

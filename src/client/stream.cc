@@ -1,6 +1,7 @@
 #include "client/stream.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "client/callbacks.h"
 #include "client/client.h"
@@ -42,6 +43,7 @@ class PerThreadStreams {
     stream->name = context.client->mint();
     stream->flags = flags;
     stream->priority = priority;
+    if ((flags & CU_STREAM_NON_BLOCKING) != 0) context.client->note_unordered_streams();
     {
       std::scoped_lock lock(context.mutex);
       context.streams.insert(stream);
@@ -70,10 +72,27 @@ class PerThreadStreams {
 
 }  // namespace
 
+namespace {
+
+/// Made anew where a destructor of a static object calls CUDA: the main thread's own objects are
+/// gone by then.
+thread_local constinit PerThreadStreams* thread_streams = nullptr;
+
+struct ThreadStreamsOwner {
+  ~ThreadStreamsOwner() { delete std::exchange(thread_streams, nullptr); }
+};
+
+}  // namespace
+
 Stream* per_thread_stream(Context& context) {
-  thread_local PerThreadStreams streams;
-  return streams.in(context);
+  if (thread_streams == nullptr) {
+    thread_local ThreadStreamsOwner owner;
+    thread_streams = new PerThreadStreams;
+  }
+  return thread_streams->in(context);
 }
+
+void forget_thread_streams_after_fork() noexcept { thread_streams = nullptr; }
 
 CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept {
   const auto value = reinterpret_cast<std::uintptr_t>(handle);
@@ -158,7 +177,7 @@ CUresult stream_wait_event(CUstream handle, CUevent event_handle, unsigned flags
   Stream* stream;
   if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
   Event* event = Slab<Event>::find(event_handle);
-  if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (event == nullptr || event->context->client != stream->context->client) return CUDA_ERROR_INVALID_HANDLE;
   if (flags > CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
   if (flags == CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;

@@ -50,6 +50,8 @@ CUresult synchronize(Stream& stream);
 
 /// This thread's default stream in a context.
 Stream* per_thread_stream(Context& context);
+/// In the child of a fork: this thread's streams are the parent's, and are left alone.
+void forget_thread_streams_after_fork() noexcept;
 /// Ends all streams of a context that goes.
 void forget_streams(Context& context);
 

@@ -114,15 +114,14 @@ Module Executor::load_module(std::span<const std::byte> image) {
   std::string log(4096, '\0');
   CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
   void* values[] = {log.data(), reinterpret_cast<void*>(log.size() - 1)};
-  const CUresult result = client::module_load(&module->module, image.data(), {2, options, values});
+  const CUresult result = client::module_load_bytes(&module->module, image, {2, options, values});
   log.resize(std::char_traits<char>::length(log.c_str()));
   check(result, log.empty() ? "loading a module" : ("loading a module: " + log).c_str());
   return Module(std::move(module));
 }
 
 Module Executor::load_module(std::string_view ptx) {
-  const std::string terminated(ptx);  // the driver API wants the final NUL
-  return load_module(std::as_bytes(std::span(terminated.c_str(), terminated.size() + 1)));
+  return load_module(std::as_bytes(std::span(ptx)));
 }
 
 Stream Executor::create_stream() {

@@ -69,7 +69,7 @@ void Buffer::copy_from(std::span<const std::byte> source, const Stream& stream, 
   check_extent(*state_, offset, source.size());
   const Current current(state_->scope);
   check(client::copy_to_device(state_->address + offset, source.data(), source.size(), stream.state()->stream,
-                               Completion::kSynchronous),
+                               Completion::kAsynchronous),
         "copying to the device");
 }
 
@@ -83,6 +83,9 @@ void Buffer::copy_to(std::span<std::byte> destination, const Stream& stream, std
 
 void Buffer::copy_from(const Buffer& source) {
   check_extent(*state_, 0, source.bytes());
+  if (source.state_->scope.executor != state_->scope.executor)
+    throw CudaError(CUDA_ERROR_INVALID_VALUE,
+                    "the buffers are of two executors; copy through memory of this process");
   const Current current(state_->scope);
   check(client::copy_on_device(state_->address, source.address(), source.bytes(), CU_STREAM_LEGACY),
         "copying on the device");

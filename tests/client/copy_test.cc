@@ -48,6 +48,37 @@ TEST_CASE("the direction of a copy follows from its addresses") {
   CHECK(f.session->count<wire::CopyFromDevice>() == 1);
 }
 
+TEST_CASE("a synchronous copy to the device comes before later work on every stream") {
+  Fixture f;
+  DeviceBuffer buffer(64);
+  char host[64] = {};
+  REQUIRE(copy_to_device(buffer.address, host, 64, nullptr, kSynchronous) == CUDA_SUCCESS);
+  CHECK(f.session->count<wire::MemFence>() == 0);  // all streams there are wait for the default stream
+  CUstream stream = nullptr;
+  REQUIRE(stream_create(&stream, CU_STREAM_NON_BLOCKING, 0) == CUDA_SUCCESS);
+  REQUIRE(copy_to_device(buffer.address, host, 64, nullptr, kAsynchronous) == CUDA_SUCCESS);
+  CHECK(f.session->count<wire::MemFence>() == 0);
+  REQUIRE(copy_to_device(buffer.address, host, 64, nullptr, kSynchronous) == CUDA_SUCCESS);
+  const auto copies = f.session->frames<wire::CopyToDevice>();
+  const auto fences = f.session->frames<wire::MemFence>();
+  REQUIRE(fences.size() == 1);
+  CHECK(fences[0].as<wire::MemFence>().stream() == copies.back().as<wire::CopyToDevice>().stream());
+}
+
+TEST_CASE("a 3D copy whose rows are too many to count is refused") {
+  Fixture f;
+  DeviceBuffer buffer(64);
+  char host[64] = {};
+  CUDA_MEMCPY3D what{};
+  what.srcMemoryType = CU_MEMORYTYPE_HOST;
+  what.srcHost = host;
+  what.srcPitch = what.dstPitch = what.WidthInBytes = 1;
+  what.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+  what.dstDevice = buffer.address;
+  what.Height = what.Depth = std::size_t{1} << 32;
+  CHECK(copy_3d(what, nullptr, kSynchronous) == CUDA_ERROR_INVALID_VALUE);
+}
+
 TEST_CASE("a copy beyond an allocation is refused at once") {
   Fixture f;
   DeviceBuffer buffer(100);

@@ -43,6 +43,17 @@ TEST_CASE("an image is sent once, then named by its hash") {
   CHECK(f.session->frames<wire::ModuleImage>()[0].payload.size() == sizeof kPtx);
 }
 
+TEST_CASE("PTX whose length is known needs no final NUL, and nothing behind it is read") {
+  Fixture f;
+  const std::vector<char> text(kPtx, kPtx + std::char_traits<char>::length(kPtx));
+  CUmodule module = nullptr;
+  REQUIRE(module_load_bytes(&module, std::as_bytes(std::span(text)), {}) == CUDA_SUCCESS);
+  const auto images = f.session->frames<wire::ModuleImage>();
+  REQUIRE(images.size() == 1);
+  CHECK(images[0].payload.size() == text.size() + 1);
+  CHECK(images[0].payload.back() == std::byte{0});
+}
+
 TEST_CASE("a launch packs its parameters where the kernel expects them") {
   Fixture f;
   CUfunction fill = load("fill");

@@ -38,6 +38,7 @@ Result<> Session::operator()(const Header& header, const wire::MemMap& call) {
 
 void Session::map_on_helper(Header call, wire::MemMap body) {
   mapping_now_.emplace_back(body.address(), body.bytes());
+  const std::uint64_t unmapped_before = unmapped_;
   std::vector<CUmemAccessDesc> access;
   for (int device = 0; device < device_count_; ++device) {
     if (device != body.device() &&
@@ -48,7 +49,7 @@ void Session::map_on_helper(Header call, wire::MemMap body) {
     desc.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
     access.push_back(desc);
   }
-  helpers_.run([this, call, body, access = std::move(access)]() -> std::function<void()> {
+  helpers_.run([this, call, body, access = std::move(access), unmapped_before]() -> std::function<void()> {
     CUmemAllocationProp property{};
     property.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     property.location = {CU_MEM_LOCATION_TYPE_DEVICE, {body.device()}};
@@ -62,8 +63,14 @@ void Session::map_on_helper(Header call, wire::MemMap body) {
       }
       if (status != CUDA_SUCCESS) driver_.cuMemRelease(handle);
     }
-    return [this, call, body, handle, status] {
+    return [this, call, body, handle, status, unmapped_before] {
       std::erase(mapping_now_, std::pair(body.address(), body.bytes()));
+      if (status == CUDA_ERROR_OUT_OF_MEMORY && (!unmaps_.empty() || unmapped_ != unmapped_before)) {
+        // The client has freed memory that is not back yet, or came back meanwhile.
+        waiting_maps_.emplace_back(call, body);
+        if (unmaps_.empty()) map_waiting();
+        return;
+      }
       if (status == CUDA_SUCCESS) memory_.add(body.address(), {body.bytes(), handle, body.device(), 0});
       finish(call, status);
     };
@@ -102,6 +109,7 @@ void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
     }
     return [this, call, status] {
       std::erase_if(unmaps_, [&](const PendingUnmap& u) { return u.sequence == call.sequence(); });
+      ++unmapped_;
       finish(call, status);
       map_waiting();
     };
@@ -114,7 +122,19 @@ void Session::map_waiting() {
   }
 }
 
-Result<> Session::operator()(const Header& header, const wire::MemFence&) {
+Result<> Session::operator()(const Header& header, const wire::MemFence& call) {
+  if (call.stream() != 0) {
+    CUresult status;
+    Stream* stream = find_stream(call.stream(), status);
+    if (stream == nullptr) return finish(header, CUDA_SUCCESS);  // the copy before it says what is wrong
+    if (hold_behind({stream}, true)) return {};
+    completions_.poll();
+    if (stream->issued != stream->completed) {
+      before_issue(*stream);  // so that the new fence comes after the one before
+      fence({stream});
+    }
+    return finish(header, CUDA_SUCCESS);
+  }
   if (hold_behind(all_streams(), true)) return {};
   completions_.poll();
   std::vector<Stream*> busy;
