@@ -81,10 +81,12 @@ class LocalExecutor {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) return std::nullopt;
     Descriptor reader(ends[0]), writer(ends[1]);
+    const pid_t parent = ::getpid();
     const pid_t pid = ::fork();
     if (pid < 0) return std::nullopt;
     if (pid == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+      if (::getppid() != parent) ::_exit(kNotFound);  // it ended before that
       ::setpgid(0, 0);  // the terminal's Ctrl-C is for the program
       ::dup2(writer.get(), STDOUT_FILENO);
       ::setenv("AVEC_LISTEN", "tcp://127.0.0.1:0", 1);
@@ -99,7 +101,13 @@ class LocalExecutor {
     writer.reset();
     LocalExecutor executor(pid);
     std::string line;
-    for (char c = 0; ::read(reader.get(), &c, 1) == 1 && c != '\n';) line += c;
+    for (;;) {
+      char c = 0;
+      const ssize_t got = ::read(reader.get(), &c, 1);
+      if (got < 0 && errno == EINTR) continue;
+      if (got != 1 || c == '\n') break;
+      line += c;
+    }
     constexpr std::string_view kPrefix = "listening on ";
     if (!line.starts_with(kPrefix)) return std::nullopt;
     executor.url_ = line.substr(kPrefix.size());
@@ -153,26 +161,51 @@ int cannot_start(const std::string& program, int error) {
 }
 
 std::atomic<pid_t> program_pid{0};
-void forward_signal(int signal) {
+
+/// What a shell or a supervisor may send to avec and means for the program.
+constexpr std::array kForwarded{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+
+void forward_signal(int signal, siginfo_t* info, void*) {
+  // What the terminal sends, it sends to the program as well.
+  if (info->si_code == SI_KERNEL) return;
   if (const pid_t pid = program_pid.load(); pid > 0) ::kill(pid, signal);
+}
+
+/// Forwards signals from here on. What was ignored stays so (nohup), for the program too.
+/// Returns the signals that the program must find as they were.
+sigset_t forward_signals() {
+  sigset_t forwarded;
+  ::sigemptyset(&forwarded);
+  for (const int signal : kForwarded) {
+    struct sigaction before {};
+    if (::sigaction(signal, nullptr, &before) != 0 || before.sa_handler == SIG_IGN) continue;
+    struct sigaction action {};
+    action.sa_sigaction = forward_signal;
+    action.sa_flags = SA_SIGINFO | SA_RESTART;
+    ::sigaction(signal, &action, nullptr);
+    ::sigaddset(&forwarded, signal);
+  }
+  return forwarded;
 }
 
 /// Runs the program as a child and returns its status as a shell would.
 int run_and_wait(const RunOptions& options) {
   auto arguments = arguments_of(options);
-  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) ::signal(signal, forward_signal);
+  const sigset_t forwarded = forward_signals();
+  // A signal that comes before the program's pid is known waits until it is.
+  sigset_t mask;
+  ::sigprocmask(SIG_BLOCK, &forwarded, &mask);
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
-  sigset_t defaults;
-  ::sigemptyset(&defaults);
-  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) ::sigaddset(&defaults, signal);
-  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+  ::posix_spawnattr_setsigdefault(&attributes, &forwarded);
+  ::posix_spawnattr_setsigmask(&attributes, &mask);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
   pid_t pid = 0;
   const int error = ::posix_spawnp(&pid, arguments[0], nullptr, &attributes, arguments.data(), environ);
   ::posix_spawnattr_destroy(&attributes);
+  if (error == 0) program_pid = pid;
+  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
   if (error != 0) return cannot_start(options.command[0], error);
-  program_pid = pid;
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
