@@ -165,11 +165,13 @@ TEST_CASE("Several large copies from the device on two streams are answered whol
 TEST_CASE("No answer that says done overtakes the bytes it covers") {
   Session session;
   auto& client = *session.client;
-  constexpr std::uint64_t kEvent = 20, kBlocking = 21, kPart = kBytes / 2;
+  constexpr std::uint64_t kEvent = 20, kBlocking = 21, kPart = kBytes / 4;
   client.send(wire::EventCreate(kEvent, kContext, CU_EVENT_DISABLE_TIMING, 0));
   client.send(wire::StreamCreate(kBlocking, kContext, 0, 0));
   REQUIRE(client.status_of(wire::ContextSynchronize(kContext)) == 0);
   const auto large = [&](std::uint64_t stream) { return client.send(wire::CopyFromDevice(kBase, kPart, kPart, 1, stream)); };
+  // More than is in flight at once: it fills the link, and holds back what landed behind it.
+  const auto huge = [&] { client.send(wire::CopyFromDevice(kBase, kBytes, kBytes, 1, kOther)); };
   const auto small = [&](std::uint64_t stream) { return client.send(wire::CopyFromDevice(kBase, 16, 16, 1, stream)); };
   // What is asked, and which calls' bytes must be there when it is answered.
   struct Way {
@@ -180,14 +182,14 @@ TEST_CASE("No answer that says done overtakes the bytes it covers") {
   };
   const auto event_behind = [&](std::uint64_t stream) { client.send(wire::EventRecord(kEvent, stream, 0, 0)); };
   const std::vector<Way> ways{
-      {"stream", [&] { large(kOther); return std::vector{large(kStream)}; },
+      {"stream", [&] { huge(); return std::vector{large(kStream)}; },
        [&] { return client.send(wire::StreamSynchronize(kStream)); }},
-      {"a small copy", [&] { large(kOther); return std::vector{large(kStream)}; }, [&] { return small(kStream); }},
-      {"context", [&] { return std::vector{large(kOther), small(kStream), large(kStream), large(kLegacy)}; },
+      {"a small copy", [&] { huge(); return std::vector{large(kStream)}; }, [&] { return small(kStream); }},
+      {"context", [&] { huge(); return std::vector{small(kStream), large(kStream), large(kLegacy)}; },
        [&] { return client.send(wire::ContextSynchronize(kContext)); }},
       {"event",
        [&] {
-         large(kOther);
+         huge();
          const std::vector copies{large(kStream), small(kStream)};
          event_behind(kStream);
          return copies;
@@ -195,21 +197,23 @@ TEST_CASE("No answer that says done overtakes the bytes it covers") {
        [&] { return client.send(wire::EventSynchronize(kEvent)); }},
       {"a stream that waits for the event",
        [&] {
-         const std::vector copies{large(kOther), large(kOther)};
-         event_behind(kOther);
+         huge();
+         const std::vector copies{large(kPerThread), large(kPerThread)};
+         event_behind(kPerThread);
          client.send(wire::StreamWaitEvent(kStream, kEvent, 0, 0));
          return copies;
        },
        [&] { return client.send(wire::StreamSynchronize(kStream)); }},
-      {"default stream", [&] { return std::vector{large(kBlocking), small(kBlocking)}; },
+      {"default stream", [&] { huge(); return std::vector{large(kBlocking), small(kBlocking)}; },
        [&] { return client.send(wire::CopyFromDevice(kBase, kPart, kPart, 1, kLegacy)); }},
-      {"query of a stream", [&] { large(kOther); return std::vector{large(kStream)}; },
+      {"query of a stream", [&] { huge(); return std::vector{large(kStream)}; },
        [&] { return client.send(wire::StreamQuery(kStream)); }, true},
       {"query of an event",
        [&] {
-         const std::vector copies{large(kOther), small(kStream), large(kStream)};
+         huge();
+         const std::vector copies{small(kStream), large(kStream)};
          event_behind(kStream);
-         return std::vector{copies[1], copies[2]};
+         return copies;
        },
        [&] { return client.send(wire::EventQuery(kEvent)); }, true},
   };
@@ -219,6 +223,7 @@ TEST_CASE("No answer that says done overtakes the bytes it covers") {
       auto owed = way.copies();
       for (bool answered = false; !answered;) {
         const auto asked = way.ask();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));  // for more to have landed
         std::optional<RawFrame> frame;
         while ((frame = client.receive()) && frame->header.call() != asked) {
           CHECK(frame->header.status() == 0);

@@ -207,15 +207,7 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& c
       arena_.release(room.chunk);
       return finish(header, status);
     }
-    completions_.issued(*stream);
-    completions_.then(*stream, [this, header, room, bytes = extent.bytes()](CUresult done) {
-      downloads_.end_small();
-      downloads_.deliver_after([this, header, room, bytes, done] {
-        link_.reply(header, done, {}, done == CUDA_SUCCESS ? ConstBytes(room.data, bytes) : ConstBytes{});
-        arena_.release(room.chunk);
-      });
-    });
-    downloads_.begin_small(*stream);
+    downloads_.issued_small(header, *stream, room, extent.bytes());
     return {};
   }
   // A client that is slow to acknowledge what it could ask for again waits for its next copies.

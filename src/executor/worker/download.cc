@@ -50,12 +50,33 @@ bool Downloads::issue(const std::shared_ptr<Download>& download) {
         return;
       }
       d.landed_bytes += bytes;
-      d.ready.push_back({chunk, bytes});
+      d.ready.push_back({chunk, {chunk->data, bytes}});
       landed(download);
     });
     if (copy.all_issued()) completions_.mark_now(*copy.stream);
   }
   return progress;
+}
+
+void Downloads::issued_small(const wire::FrameHeader& call, Stream& stream, const Arena::Piece& room,
+                             std::uint64_t bytes) {
+  ++under_way_;
+  completions_.issued(stream);
+  completions_.then(stream, [this, number = ++numbers_, call, room, bytes](CUresult done) {
+    if (under_way_ == 1) {  // none that it could overtake
+      --under_way_;
+      link_.reply(call, done, {}, done == CUDA_SUCCESS ? ConstBytes(room.data, bytes) : ConstBytes{});
+      return arena_.release(room.chunk);
+    }
+    auto copy = std::make_shared<Download>(number, call, Extent{0, bytes, bytes, 1});
+    copy->small = true;
+    copy->status = done;
+    copy->chunks = 1;
+    copy->issued_bytes = copy->landed_bytes = bytes;
+    copy->ready.push_back({room.chunk, {room.data, bytes}});
+    landed(copy);
+  });
+  completions_.mark_now(stream);
 }
 
 void Downloads::landed(const std::shared_ptr<Download>& download) {
@@ -87,15 +108,20 @@ bool Downloads::pump() {
 
 void Downloads::give(const std::shared_ptr<Download>& download) {
   Download& copy = *download;
-  if (!copy.claimed) {
+  if (copy.small) {
+    link_.reply(copy.call, CUDA_SUCCESS, {}, copy.ready.front().bytes);
+    arena_.release(copy.ready.front().chunk);
+    copy.given_bytes = copy.extent.bytes();
+    copy.ready.clear();
+  } else if (!copy.claimed) {
     copy.claimed = true;
     link_.begin_reply(copy.call, copy.extent.bytes());
   }
   while (!copy.ready.empty()) {
     const Download::Ready piece = copy.ready.front();
     copy.ready.pop_front();
-    copy.given_bytes += piece.bytes;
-    link_.part({piece.chunk->data, piece.bytes}, [this, download, chunk = piece.chunk] {
+    copy.given_bytes += piece.bytes.size();
+    link_.part(piece.bytes, [this, download, chunk = piece.chunk] {
       --download->chunks;
       arena_.release(chunk);
     });

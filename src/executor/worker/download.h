@@ -1,5 +1,5 @@
-// Copies from the device whose payload is larger than a piece: chunk after chunk, several in
-// flight, sent from the chunk the copy engine wrote.
+// Copies from the device: large ones chunk after chunk, several in flight, sent from the chunk
+// the copy engine wrote. And the order of what they carry and of the answers that cover it.
 #pragma once
 
 #include <deque>
@@ -12,7 +12,7 @@
 
 namespace avec::worker {
 
-/// One such copy. Its pieces are issued in stream order while later frames of the stream are held.
+/// One such copy. The pieces of a large one are issued in stream order while later frames of the stream are held.
 struct Download {
   std::uint64_t number = 0;  ///< in the order of issuing
   wire::FrameHeader call;
@@ -22,10 +22,11 @@ struct Download {
   std::uint64_t given_bytes = 0;  ///< handed to the link
   std::uint32_t chunks = 0;       ///< held by it
   bool claimed = false;           ///< its reply has begun on the wire
+  bool small = false;             ///< one piece, in a chunk shared with others
   CUresult status = CUDA_SUCCESS;
   struct Ready {
     Chunk* chunk;
-    std::uint64_t bytes;
+    ConstBytes bytes;
   };
   std::deque<Ready> ready;
   std::uint64_t landed_bytes = 0;  ///< out of the device
@@ -49,12 +50,8 @@ class Downloads {
   /// Hands ready pieces to the link, one reply at a time. True when there was any.
   bool pump();
   bool idle() const { return ready_.empty() && due_.empty(); }
-  /// A copy was issued whose reply is made elsewhere (a small one); it has landed.
-  void begin_small(Stream& stream) {
-    ++under_way_;
-    completions_.mark_now(stream);
-  }
-  void end_small() { --under_way_; }
+  /// A small copy was issued, into `room`; it is answered, and the room released, when it is done.
+  void issued_small(const wire::FrameHeader& call, Stream& stream, const Arena::Piece& room, std::uint64_t bytes);
   /// Runs `reply`, which tells that work is done, once the link has all bytes that the work
   /// covers: at once when no copy is under way.
   void deliver_after(std::function<void()> reply);
@@ -77,7 +74,7 @@ class Downloads {
   std::deque<std::shared_ptr<Download>> ready_;
   std::uint64_t numbers_ = 0;
   std::uint64_t looked_for_ = 0;  // the one before whose reply marks were looked at
-  std::uint64_t under_way_ = 0;  // large ones not delivered, small ones not landed
+  std::uint64_t under_way_ = 0;   // begun and not delivered
   struct Due {
     std::function<void()> reply;
     bool looked = false;              // `after` is known
