@@ -114,6 +114,9 @@ void add_memory_opcodes(Decoder::Table& table);
 void add_atomic_opcodes(Decoder::Table& table);
 void add_warp_opcodes(Decoder::Table& table);
 void add_control_opcodes(Decoder::Table& table);
+void add_barrier_opcodes(Decoder::Table& table);
+void add_video_opcodes(Decoder::Table& table);
+void copies_arrive_opcode(Decoder& d);  ///< cp.async.mbarrier
 
 // Moves that the decoder itself needs (move_ops.cc).
 int special_register(std::string_view name);  ///< -1: there is none of this name

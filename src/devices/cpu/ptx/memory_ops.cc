@@ -212,7 +212,8 @@ void nothing(Decoder& d) { d.drop_modifiers(); }
 void copy_async_opcode(Decoder& d) {
   if (!d.take("async")) throw Unsupported{};
   if (d.take("commit_group") || d.take("wait_group") || d.take("wait_all")) return nothing(d);
-  if (d.take("bulk") || d.take("mbarrier") || d.take("reduce")) throw Unsupported{};
+  if (d.take("mbarrier")) return copies_arrive_opcode(d);
+  if (d.take("bulk") || d.take("reduce")) throw Unsupported{};
   d.take_any({"ca", "cg"});
   if (d.take_space(Space::kGeneric) != Space::kShared) throw Unsupported{};
   d.take("global");

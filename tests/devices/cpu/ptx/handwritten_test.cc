@@ -19,6 +19,27 @@ struct Example {
 
 }  // namespace
 
+TEST_CASE("a barrier object changes its phase with the last arrival and the last byte") {
+  const std::string barrier = ".shared .align 8 .b64 bar; mbarrier.init.shared.b64 [bar], 2;";
+  const std::string tell = "selp.u32 %r1, 1, 0, %p1;";
+  const std::string arrive = "mbarrier.arrive.shared.b64 %rd1, [bar];";
+  const std::string wait = "mbarrier.test_wait.parity.shared.b64 %p1, [bar], 0;";
+  CHECK(one(barrier + arrive + wait + tell) == 0);
+  CHECK(one(barrier + arrive + arrive + wait + tell) == 1);
+  CHECK(one(barrier + arrive + "mbarrier.arrive.shared.b64 _, [bar]; mbarrier.try_wait.shared::cta.b64 %p1, [bar], "
+            "%rd1;" + tell) == 1);
+  CHECK(one(barrier + "mbarrier.arrive.noComplete.shared.b64 %rd1, [bar], 1; mbarrier.test_wait.shared.b64 %p1, [bar], "
+            "%rd1;" + tell) == 0);
+  CHECK(one(barrier + arrive + "mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [bar], 16;" + wait + tell) == 0);
+  CHECK(one(barrier + arrive + "mbarrier.arrive.expect_tx.shared.b64 _, [bar], 16;"
+            "mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [bar], 16;" + wait + tell) == 1);
+  CHECK(one(barrier + "mbarrier.arrive_drop.shared.b64 _, [bar];" + arrive + arrive +
+            "mbarrier.test_wait.parity.shared.b64 %p1, [bar], 1;" + tell) == 1);
+  CHECK(one(barrier + "cp.async.mbarrier.arrive.shared.b64 [bar];" + arrive + wait + tell) == 0);
+  CHECK(one(barrier + "cp.async.mbarrier.arrive.noinc.shared.b64 [bar];" + arrive + wait + tell) == 1);
+  CHECK(one(barrier + arrive + "mbarrier.arrive.shared.b64 %rd1, [bar]; mbarrier.pending_count.b64 %r1, %rd1;") == 1);
+}
+
 TEST_CASE("single instructions give what the PTX ISA says") {
   const Example examples[] = {
       {"mov.u32 %r2, 1; shl.b32 %r1, %r2, 32;", 0},
@@ -43,6 +64,14 @@ TEST_CASE("single instructions give what the PTX ISA says") {
       {"mov.u32 %r2, 0x80000000; mad.lo.cc.u32 %r3, %r2, 1, %r2; madc.hi.u32 %r1, %r2, 2, 3;", 5},
       {"mov.s32 %r2, 0x7FFFFFFF; add.sat.s32 %r1, %r2, 1;", 0x7FFFFFFF},
       {"mov.u32 %r2, 0; cnot.b32 %r1, %r2;", 1},
+      {"mov.u32 %r2, 3; mov.u32 %r3, 10; vabsdiff.u32.u32.u32 %r1, %r2, %r3;", 7},
+      {"mov.u32 %r2, 0x7FFFFFFF; vadd.s32.s32.s32.sat %r1, %r2, %r2;", 0x7FFFFFFF},
+      {"mov.u32 %r2, 5; vsub.s32.u32.u32.max %r1, %r2, 9, 2;", 2},
+      {"mov.u32 %r2, 0x12345678; vabsdiff4.u32.u32.u32 %r1, %r2, 0x10101010, 0;", 0x02244668},
+      {"mov.u32 %r2, 0x12345678; vabsdiff4.u32.u32.u32.add %r1, %r2, 0x10101010, 1;", 0xD5},
+      {"mov.u32 %r2, 0xFF80017F; vadd4.s32.s32.s32.sat %r1, %r2, 0xFF80017F, 0;", 0xFE80027F},
+      {"mov.u32 %r2, 0xFFFF0003; vmin2.s32.s32.s32 %r1, %r2, 0x00000002, 0;", 0xFFFF0002},
+      {"mov.u32 %r2, 0x00010002; vavrg2.u32.u32.u32 %r1, %r2, 0x00020004, 0;", 0x00020003},
       {"mov.u32 %r2, 7; mov.u32 %r3, 3; sad.u32 %r1, %r3, %r2, 10;", 14},
       {"mov.f32 %f1, 0f7FC00000; cvt.rzi.s32.f32 %r1, %f1;", 0},
       {"mov.f32 %f1, 0f4F800000; cvt.rzi.u32.f32 %r1, %f1;", 0xFFFFFFFF},
