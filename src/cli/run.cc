@@ -143,8 +143,14 @@ bool prepare_environment(const Settings& settings) {
     say("the shims are not in " + folder + "; build or install avec completely");
     return false;
   }
+  if (folder.find_first_of(":;") != std::string::npos) {
+    say("the loader cannot name " + folder + "; move avec to a folder without : and ;");
+    return false;
+  }
   prepend("LD_LIBRARY_PATH", folder, ':');
-  prepend("LD_PRELOAD", folder + "/libavec_preload.so", ':');
+  // A space would end the name; then the loader looks for it in the folders above.
+  const std::string path = folder.find(' ') == std::string::npos ? folder + "/" : "";
+  prepend("LD_PRELOAD", path + "libavec_preload.so", ':');
   return true;
 }
 

@@ -3,12 +3,13 @@ load the driver in their own ways."""
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import unittest
 
-from support import AVEC, Case, DEADLINE_S, clean_environment, run_avec
+from support import AVEC, Case, DEADLINE_S, clean_environment, program, run_avec, scratch_folder
 
 COUNT_INTERRUPTS = """
 import signal, time
@@ -86,6 +87,16 @@ class Programs(Case):
         self.assertEqual(run_avec("sh", "-c", "exit 7", local=True).returncode, 7)
         self.assertEqual(run_avec("sh", "-c", "kill -9 $$", local=True).returncode, 128 + 9)
         self.assertEqual(run_avec("/nonexistent", local=True).returncode, 127)
+
+    def test_avec_may_lie_in_a_folder_with_spaces(self):
+        with scratch_folder() as folder:
+            moved = folder / "my programs" / "bin" / "avec"
+            moved.parent.mkdir(parents=True)
+            shutil.copy(AVEC, moved)
+            (folder / "my programs" / "lib").symlink_to(AVEC.absolute().parent.parent / "lib")
+            result = subprocess.run([moved, "run", "--local", "--device", "cpu", "--", program("vector_add")],
+                                    capture_output=True, text=True, timeout=DEADLINE_S, env=clean_environment())
+            self.assert_succeeds(result)
 
     def test_most_of_the_memory_can_be_had_again_as_soon_as_it_is_freed(self):
         result = run_avec(sys.executable, "-c", DRIVER + """
