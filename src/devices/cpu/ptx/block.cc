@@ -4,6 +4,8 @@
 #include <chrono>
 #include <thread>
 
+#include "devices/cpu/ptx/team.h"
+
 namespace avec::cpu::ptx {
 namespace {
 
@@ -157,11 +159,7 @@ Fault Run::execute() {
   parameters_.assign(launch_.parameters.size() / 8 + 8, 0);
   std::memcpy(parameters_.data(), launch_.parameters.data(), launch_.parameters.size());
   workers_ = static_cast<unsigned>(std::min<std::uint64_t>(blocks_, std::max(1u, std::thread::hardware_concurrency())));
-  {
-    std::vector<std::jthread> helpers;
-    for (unsigned i = 1; i < workers_; ++i) helpers.emplace_back([this, i] { work(i); });
-    work(0);
-  }
+  run_with_team(workers_, [this](unsigned worker) { work(worker); });
   if (const Fault fault = fault_.load(); fault != Fault::kNone) return fault;
   return launch_.stop != nullptr && launch_.stop->load() ? Fault::kStopped : Fault::kNone;
 }
