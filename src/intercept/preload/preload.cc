@@ -1,6 +1,6 @@
-// LD_PRELOADed by `avec run`. Runs before the program's own constructors, which register its
-// device code: a program that carries the static cudart gets each of its cudart functions
-// replaced by a jump to our libcudart.so.13. Any other program is left alone.
+// LD_PRELOADed by `avec run`. Runs before all other constructors (-z initfirst), those that
+// register device code among them: a program or library that carries the static cudart gets each
+// of its cudart functions replaced by a jump to our libcudart.so.13. Anything else is left alone.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
@@ -17,6 +17,7 @@
 
 #include "base/handle.h"
 #include "elf_file.h"
+#include "loader.h"
 #include "redirect.h"
 
 namespace avec::preload {
@@ -35,20 +36,20 @@ __attribute__((format(printf, 1, 2))) void say(const char* format, ...) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line, static_cast<std::size_t>(bytes) + 1);
 }
 
-/// The running program's file, mapped.
-class Program {
+/// A file, mapped.
+class MappedFile {
  public:
-  Program() {
-    const Descriptor file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  explicit MappedFile(const char* path) {
+    const Descriptor file(::open(path, O_RDONLY | O_CLOEXEC));
     struct stat status{};
     if (!file || ::fstat(file.get(), &status) != 0 || status.st_size <= 0) return;
     const auto bytes = static_cast<std::size_t>(status.st_size);
     void* mapped = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (mapped != MAP_FAILED) bytes_ = {static_cast<const std::byte*>(mapped), bytes};
   }
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
-  ~Program() {
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile() {
     if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
   }
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
@@ -56,34 +57,6 @@ class Program {
  private:
   std::span<const std::byte> bytes_;
 };
-
-/// What the loader added to the program's addresses, and its executable segments (unbiased).
-struct Image {
-  std::uint64_t bias = 0;
-  struct Segment {
-    std::uint64_t begin;
-    std::uint64_t end;
-  };
-  std::vector<Segment> code;
-};
-
-Image program_image() {
-  Image image;
-  // The first object is the program itself.
-  ::dl_iterate_phdr(
-      [](dl_phdr_info* info, std::size_t, void* out) {
-        auto& found = *static_cast<Image*>(out);
-        found.bias = info->dlpi_addr;
-        for (int i = 0; i < info->dlpi_phnum; ++i) {
-          const auto& segment = info->dlpi_phdr[i];
-          if (segment.p_type == PT_LOAD && (segment.p_flags & PF_X) != 0)
-            found.code.push_back({segment.p_vaddr, segment.p_vaddr + segment.p_memsz});
-        }
-        return 1;
-      },
-      &image);
-  return image;
-}
 
 bool is_cudart_name(std::string_view name) { return name.starts_with("cuda") || name.starts_with("__cuda"); }
 
@@ -122,9 +95,9 @@ std::string own_folder() {
 }
 
 /// The program's cudart functions that ours has too.
-std::vector<Redirection> plan(std::vector<Symbol> symbols, const Image& image, void* cudart) {
+std::vector<Redirection> plan(std::vector<Symbol> symbols, const Object& image, void* cudart) {
   std::erase_if(symbols, [&](const Symbol& symbol) {
-    return !symbol.defined || std::ranges::none_of(image.code, [&](const Image::Segment& segment) {
+    return !symbol.defined || std::ranges::none_of(image.code, [&](const Object::Segment& segment) {
       return symbol.value >= segment.begin && symbol.value < segment.end;
     });
   });
@@ -151,45 +124,61 @@ std::vector<Redirection> plan(std::vector<Symbol> symbols, const Image& image, v
   return plans;
 }
 
-void redirect_static_cudart(std::vector<Symbol> symbols) {
+void redirect_static_cudart(const Object& object, const char* name, std::vector<Symbol> symbols) {
   const std::string path = own_folder() + "libcudart.so.13";
   void* cudart = ::dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
   if (cudart == nullptr) {
-    say("avec: %s; the program keeps its own CUDA runtime", ::dlerror());
+    say("avec: %s; %s keeps its own CUDA runtime", ::dlerror(), name);
     return;
   }
-  const RedirectResult result = redirect(plan(std::move(symbols), program_image(), cudart));
+  const RedirectResult result = redirect(plan(std::move(symbols), object, cudart));
   if (result.error != 0)
-    say("avec: the program's CUDA runtime cannot be redirected: %s; relink it with -cudart shared",
+    say("avec: the CUDA runtime in %s cannot be redirected: %s; relink it with -cudart shared", name,
         std::strerror(result.error));
   if (result.too_small != 0)
-    say("avec: %zu functions of the program's CUDA runtime are too small to be redirected; relink it with "
+    say("avec: %zu functions of the CUDA runtime in %s are too small to be redirected; relink it with "
         "-cudart shared",
-        result.too_small);
+        result.too_small, name);
 }
 
-__attribute__((constructor)) void start() {
-  const Program program;
-  const ElfFile file(program.bytes());
+/// Whether it is a shared cudart, which is as it should be: ours, or one that the program brings.
+bool is_shared_cudart(const Object& object) {
+  const std::size_t slash = object.path.rfind('/');
+  const std::size_t name = slash == std::string::npos ? 0 : slash + 1;
+  return !object.program && object.path.compare(name, 9, "libcudart") == 0;
+}
+
+/// What was just loaded: nothing of it ran yet.
+void look_at(const Object& object) {
+  if (is_shared_cudart(object)) return;
+  const MappedFile mapped(object.program ? "/proc/self/exe" : object.path.c_str());
+  const ElfFile file(mapped.bytes());
   if (!file.good()) return;
+  const bool device_code = file.has_section(".nv_fatbin") || file.has_section(".nvFatBinSegment");
+  if (!device_code && !file.has_section(".symtab")) return;
   std::vector<Symbol> symbols = file.symbols();
   const Survey found = survey(symbols);
+  const char* name = object.program ? "the program" : object.path.c_str();
   if (found.older_cudart) {
     say("avec: %s carries the CUDA runtime of a toolkit before 13; rebuild it with CUDA 13, or relink it "
-        "with "
-        "-cudart shared",
-        program_invocation_short_name);
+        "with -cudart shared",
+        name);
     return;
   }
   if (found.static_cudart) {
-    redirect_static_cudart(std::move(symbols));
+    redirect_static_cudart(object, name, std::move(symbols));
     return;
   }
-  if (!found.shared_cudart && (file.has_section(".nv_fatbin") || file.has_section(".nvFatBinSegment")))
+  if (!found.shared_cudart && device_code)
     say("avec: %s carries a static CUDA runtime and no symbol table, so its calls cannot be redirected: "
-        "relink it "
-        "with -cudart shared, or keep the symbol table (no strip, no -s)",
-        program_invocation_short_name);
+        "relink it with -cudart shared, or keep the symbol table (no strip, no -s)",
+        name);
+}
+
+__attribute__((constructor)) void start(int, char**, char** environment) {
+  // So early, the C library may not know its environment yet; ours reads it when it is loaded.
+  if (environ == nullptr) environ = environment;
+  watch_loader(look_at);
 }
 
 }  // namespace
