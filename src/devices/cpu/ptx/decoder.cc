@@ -63,7 +63,7 @@ bool known_but_unsupported(std::string_view opcode) {
       "mma", "wmma", "ldmatrix", "stmatrix", "movmatrix", "wgmma", "tcgen05", "tex", "tld4", "txq", "suld",
       "sust", "sured", "suq", "istypep", "multimem", "tensormap", "setmaxnreg", "mapa", "getctarank", "griddepcontrol",
       "clusterlaunchcontrol", "stackrestore", "stacksave", "alloca", "pmevent", "vshl", "vshr",
-      "vmad", "vset", "vset2", "vset4"};
+      "vmad", "vset", "vset2", "vset4", "szext"};
   return std::find(std::begin(kNames), std::end(kNames), opcode) != std::end(kNames);
 }
 

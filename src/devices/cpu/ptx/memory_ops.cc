@@ -215,9 +215,7 @@ void copy_async_opcode(Decoder& d) {
   if (d.take("mbarrier")) return copies_arrive_opcode(d);
   if (d.take("bulk") || d.take("reduce")) throw Unsupported{};
   d.take_any({"ca", "cg"});
-  if (d.take_space(Space::kGeneric) != Space::kShared) throw Unsupported{};
-  d.take("global");
-  d.take("shared");
+  if (d.take_any({"shared", "shared::cta"}) < 0 || !d.take("global")) throw Unsupported{};
   d.drop_modifiers();
   d.need_operands(3, 5);
   Instruction in, source;

@@ -19,6 +19,14 @@ struct Example {
 
 }  // namespace
 
+TEST_CASE("an asynchronous copy brings its bytes to shared memory") {
+  const std::string copy = ".shared .align 16 .b32 to[4]; st.global.u32 [%out], 77; st.shared.u32 [to+4], 5;";
+  CHECK(one(copy + "cp.async.ca.shared.global [to], [%out], 4; cp.async.wait_all; ld.shared.u32 %r1, [to];") == 77);
+  CHECK(one(copy + "cp.async.ca.shared::cta.global.L2::128B [to], [%out], 4, 4; cp.async.commit_group;"
+            "cp.async.wait_group 0; ld.shared.u32 %r1, [to];") == 77);
+  CHECK(one(copy + "cp.async.ca.shared.global [to+4], [%out], 4, 0; ld.shared.u32 %r1, [to+4];") == 0);
+}
+
 TEST_CASE("a barrier object changes its phase with the last arrival and the last byte") {
   const std::string barrier = ".shared .align 8 .b64 bar; mbarrier.init.shared.b64 [bar], 2;";
   const std::string tell = "selp.u32 %r1, 1, 0, %p1;";
