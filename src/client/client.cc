@@ -12,6 +12,7 @@
 #include "client/slab.h"
 #include "client/status.h"
 #include "session/session.h"
+#include "wire/handshake.h"
 
 extern char** environ;
 
@@ -90,14 +91,9 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
   options.spin = std::chrono::microseconds(settings.number("spin"));
   options.bind_address_ranges = settings.flag("bind-address-ranges");
   if (const std::string path(settings.text("token-file")); !path.empty()) {
-    std::ifstream file(path);
-    if (!file || !std::getline(file, options.token)) {
-      return std::unexpected(OpenFailure{
-          CUDA_ERROR_NOT_PERMITTED, "cannot read the token file " + path +
-                                        "; set AVEC_TOKEN_FILE to a file that holds the executor's token"});
-    }
-    while (!options.token.empty() && (options.token.back() == '\r' || options.token.back() == ' '))
-      options.token.pop_back();
+    auto token = wire::read_token_file(path);
+    if (!token) return std::unexpected(OpenFailure{CUDA_ERROR_NOT_PERMITTED, token.error()});
+    options.token = std::move(*token);
   }
   return options;
 }

@@ -98,6 +98,9 @@ class Programs(Case):
                                     capture_output=True, text=True, timeout=DEADLINE_S, env=clean_environment())
             self.assert_succeeds(result)
 
+    def test_a_synchronous_copy_is_seen_by_every_stream(self):
+        self.assert_succeeds(run_avec(program("ordering"), local=True))
+
     def test_most_of_the_memory_can_be_had_again_as_soon_as_it_is_freed(self):
         result = run_avec(sys.executable, "-c", DRIVER + """
 free, total = ctypes.c_size_t(), ctypes.c_size_t()
