@@ -88,6 +88,22 @@ TEST_CASE("Launches of a batch reach the driver in one go, and a synchronisation
   CHECK(session.client.others.empty());
 }
 
+TEST_CASE("A cooperative launch reaches the driver as one, held or not") {
+  Ready session;
+  const wire::LaunchKernel cooperative(kModule, 0, 0, 1, 1, 1, 1, 1, 1, kStream, 1, 0);
+  session.client.send(cooperative, session.parameters);
+  CHECK(session.client.status_of(wire::StreamSynchronize(kStream)) == 0);
+  CHECK(recorded("cuLaunchCooperativeKernel") == 1);
+  close_gate(true);
+  for (std::uint32_t i = 0; i < limits::kLaunchWindow; ++i) session.client.send(session.launch(), session.parameters);
+  session.client.send(cooperative, session.parameters);
+  CHECK(session.ping() == 0);
+  CHECK(recorded("cuLaunchCooperativeKernel") == 1);
+  close_gate(false);
+  CHECK(session.client.status_of(wire::StreamSynchronize(kStream)) == 0);
+  CHECK(recorded("cuLaunchCooperativeKernel") == 2);
+}
+
 TEST_CASE("A posted call that fails comes back before any later reply") {
   Ready session;
   fail_launches(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
