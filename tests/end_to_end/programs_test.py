@@ -24,6 +24,7 @@ class Programs(Case):
     def test_the_device_language(self):
         result = self.check("device_language")
         self.assertIn("Hello from block 1, thread 1: str  1.50 1099511627776 x %", result.stdout)
+        self.assertIn("x must be one", result.stderr)
 
     def test_streams_and_callbacks(self):
         self.check("streams_and_callbacks")

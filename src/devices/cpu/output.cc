@@ -35,7 +35,7 @@ void write_output(int descriptor, std::string_view text) {
 }  // namespace avec::cpu
 
 /// Text of device printf (descriptor 1) and asserts (2) goes to `to` at synchronising calls, on the
-/// thread of that call; null: to stdout and stderr again.
+/// thread of that call, and right after a fault, on any thread; null: to stdout and stderr again.
 extern "C" void avec_cpu_device_set_output(Receiver to, void* user) {
   const std::lock_guard lock(mutex);
   receiver = to;

@@ -118,8 +118,9 @@ bool Completions::poll() {
       const CUresult status = driver_.cuEventQuery(mark.event);
       if (status == CUDA_ERROR_NOT_READY) break;
       progress = true;
-      if (stream.context->may_print && !stream.completions.empty()) {
-        // What kernels printed comes out at synchronising calls only; this one does not wait.
+      if (stream.context->may_print && (!stream.completions.empty() || status != CUDA_SUCCESS)) {
+        // What kernels printed comes out at synchronising calls only; this one does not wait. Behind
+        // a fault no other call may come, and it is the fault's own message.
         make_current(*stream.context);
         driver_.cuEventSynchronize(mark.event);
         if (printed) printed();

@@ -72,7 +72,10 @@ CUresult cuEventQuery(CUevent handle) {
 CUresult cuEventSynchronize(CUevent handle) {
   std::shared_ptr<Event> event;
   if (const auto error = event_of(handle, event)) return error;
-  if (const auto error = event->context->fault.load()) return error;
+  if (const auto error = event->context->fault.load()) {
+    flush_output(*event->context);  // what the fault has to say
+    return error;
+  }
   StreamRef stream;
   const auto mark = recorded(*event, &stream);
   state().scheduler.wait(stream, mark);

@@ -129,7 +129,9 @@ CUresult launch(CUfunction handle, const Shape& shape, CUstream stream_handle, v
     };
     launch.stop = &context.stop;
     launch.cooperative = shape.cooperative;
-    return error_of(module->code->run(index, launch));
+    const CUresult result = error_of(module->code->run(index, launch));
+    if (result != CUDA_SUCCESS) flush_output(context);  // the fault's own message: no call may follow
+    return result;
   };
   const auto mark = state().scheduler.enqueue(stream, std::move(task));
   if (completion != nullptr) *completion = mark;
