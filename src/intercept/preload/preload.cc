@@ -41,7 +41,7 @@ class MappedFile {
  public:
   explicit MappedFile(const char* path) {
     const Descriptor file(::open(path, O_RDONLY | O_CLOEXEC));
-    struct stat status{};
+    struct stat status {};
     if (!file || ::fstat(file.get(), &status) != 0 || status.st_size <= 0) return;
     const auto bytes = static_cast<std::size_t>(status.st_size);
     void* mapped = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
