@@ -32,7 +32,7 @@ int main() {
       }
       if (t == 3) {  // 2,048 threads in a block are too many: an error of this thread alone
         fill<<<1, 2048, 0, stream>>>(device, kCount, 0);
-        mistakes_seen += cudaGetLastError() == cudaErrorInvalidConfiguration;
+        mistakes_seen += cudaGetLastError() == cudaErrorInvalidValue;
       }
       mistakes_seen += 100 * (cudaGetLastError() != cudaSuccess);
       CUDA_CHECK(cudaFree(device));

@@ -25,10 +25,8 @@ CUresult check_shape(const Function& function, const LaunchShape& shape) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   const std::uint64_t threads = std::uint64_t{shape.block_x} * shape.block_y * shape.block_z;
-  if (threads > limits[6]) [[unlikely]]
+  if (threads > limits[6] || threads > function.max_threads) [[unlikely]]
     return CUDA_ERROR_INVALID_VALUE;
-  if (threads > function.max_threads) [[unlikely]]
-    return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
   if (shape.shared_bytes > function.max_dynamic_shared_bytes.load(std::memory_order_relaxed)) [[unlikely]] {
     return CUDA_ERROR_INVALID_VALUE;
   }

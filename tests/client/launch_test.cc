@@ -89,7 +89,7 @@ TEST_CASE("what CUDA refuses at once is refused at once") {
   Fixture f;
   CUfunction empty = load("empty");
   CHECK(launch_empty(empty, {1, 1, 1, 512, 1, 1, 0}) == CUDA_SUCCESS);
-  CHECK(launch_empty(empty, {1, 1, 1, 513, 1, 1, 0}) == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
+  CHECK(launch_empty(empty, {1, 1, 1, 513, 1, 1, 0}) == CUDA_ERROR_INVALID_VALUE);
   CHECK(launch_empty(empty, {1, 1, 1, 1025, 1, 1, 0}) == CUDA_ERROR_INVALID_VALUE);
   CHECK(launch_empty(empty, {0, 1, 1, 1, 1, 1, 0}) == CUDA_ERROR_INVALID_VALUE);
   CHECK(launch_empty(empty, {1, 65535, 1, 1, 1, 1, 0}) == CUDA_SUCCESS);

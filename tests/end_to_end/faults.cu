@@ -23,7 +23,8 @@ void sticky(cudaError_t error) {
   expect("synchronise", cudaDeviceSynchronize(), error);
   expect("a later allocation", cudaMalloc(&memory, 64), error);
   expect("the last error", cudaGetLastError(), error);
-  expect("the last error again", cudaGetLastError(), error);
+  expect("the last error, taken", cudaGetLastError(), cudaSuccess);
+  expect("synchronise again", cudaDeviceSynchronize(), error);
 }
 
 void arguments(int* memory) {
@@ -32,9 +33,9 @@ void arguments(int* memory) {
   expect("a copy", cudaMemcpy(&value, memory, sizeof value, cudaMemcpyDeviceToHost), cudaSuccess);
   if (value != 1) right = false;
   write_to<<<0, 1>>>(memory);
-  expect("an empty grid", cudaGetLastError(), cudaErrorInvalidConfiguration);
+  expect("an empty grid", cudaGetLastError(), cudaErrorInvalidValue);
   write_to<<<1, 1025>>>(memory);
-  expect("a block too large", cudaGetLastError(), cudaErrorInvalidConfiguration);
+  expect("a block too large", cudaGetLastError(), cudaErrorInvalidValue);
   expect("no error is left", cudaGetLastError(), cudaSuccess);
   expect("a device that is none", cudaSetDevice(1000), cudaErrorInvalidDevice);
   expect("a negative size", cudaMalloc(reinterpret_cast<void**>(&memory), size_t(1) << 60), cudaErrorMemoryAllocation);

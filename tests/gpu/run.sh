@@ -21,7 +21,7 @@ done
 [ ${#parts[@]} -gt 0 ] || parts=(examples errors programs bench)
 mkdir -p "$out"
 avec="$build/bin/avec"
-export LD_LIBRARY_PATH="$build/lib/deps${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="$build/lib/deps:${CUDA_HOME:-/usr/local/cuda}/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 table=()
 failed=0
 

@@ -70,6 +70,7 @@
   X(cuModuleEnumerateFunctions)                                                             \
   X(cuModuleGetGlobal)                                                                      \
   X(cuFuncGetName)                                                                          \
+  X(cuFuncLoad)                                                                             \
   X(cuFuncGetParamInfo)                                                                     \
   X(cuFuncGetAttribute)                                                                     \
   X(cuFuncSetAttribute)                                                                     \

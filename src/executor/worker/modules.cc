@@ -72,6 +72,8 @@ CUresult read_functions(const DriverTable& driver, CUmodule module, std::vector<
       function.sizes.push_back(static_cast<std::uint32_t>(size));
       function.parameter_bytes = std::max(function.parameter_bytes, static_cast<std::uint32_t>(offset + size));
     }
+    // A driver that loads lazily knows a function's attributes only once it is loaded.
+    if (CUresult status = driver.cuFuncLoad(handles[i]); status != CUDA_SUCCESS) return status;
     function.attributes.resize(CU_FUNC_ATTRIBUTE_MAX);
     for (int a = 0; a < CU_FUNC_ATTRIBUTE_MAX; ++a) {
       int value = 0;

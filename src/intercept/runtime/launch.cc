@@ -36,31 +36,6 @@ cudaError_t push_configuration(dim3 grid, dim3 block, std::size_t shared_bytes, 
   return cudaErrorMemoryAllocation;
 }
 
-bool exceeds(unsigned value, CUdevice_attribute limit, CUdevice device) {
-  int most = 0;
-  return cuDeviceGetAttribute(&most, limit, device) == CUDA_SUCCESS && value > static_cast<unsigned>(most);
-}
-
-/// The driver says "invalid value" for every bad launch; the runtime tells dimensions apart.
-cudaError_t launch_error(CUresult result, dim3 grid, dim3 block) {
-  if (result != CUDA_ERROR_INVALID_VALUE) return to_runtime(result);
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0 || block.y == 0 || block.z == 0)
-    return cudaErrorInvalidConfiguration;
-  CUdevice device = 0;
-  if (cuCtxGetDevice(&device) != CUDA_SUCCESS) return cudaErrorInvalidValue;
-  const auto threads = static_cast<unsigned long long>(block.x) * block.y * block.z;
-  if (threads > UINT_MAX ||
-      exceeds(static_cast<unsigned>(threads), CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, device) ||
-      exceeds(block.x, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, device) ||
-      exceeds(block.y, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, device) ||
-      exceeds(block.z, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z, device) ||
-      exceeds(grid.x, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, device) ||
-      exceeds(grid.y, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, device) ||
-      exceeds(grid.z, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, device))
-    return cudaErrorInvalidConfiguration;
-  return cudaErrorInvalidValue;
-}
-
 inline cudaError_t launch(const void* symbol, dim3 grid, dim3 block, void** arguments,
                           std::size_t shared_bytes, CUstream stream) {
   CUfunction function;
@@ -72,7 +47,7 @@ inline cudaError_t launch(const void* symbol, dim3 grid, dim3 block, void** argu
                                          static_cast<unsigned>(shared_bytes), stream, arguments, nullptr);
   if (result == CUDA_SUCCESS) [[likely]]
     return cudaSuccess;
-  return record_error(launch_error(result, grid, block));
+  return record_error(to_runtime(result));
 }
 
 cudaError_t launch_cooperative(const void* symbol, dim3 grid, dim3 block, void** arguments,
@@ -85,7 +60,7 @@ cudaError_t launch_cooperative(const void* symbol, dim3 grid, dim3 block, void**
   const CUresult result =
       cuLaunchCooperativeKernel(function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
                                 static_cast<unsigned>(shared_bytes), stream, arguments);
-  return result == CUDA_SUCCESS ? cudaSuccess : record_error(launch_error(result, grid, block));
+  return result == CUDA_SUCCESS ? cudaSuccess : record_error(to_runtime(result));
 }
 
 // The driver's and the runtime's launch attributes are one structure with two names.
@@ -133,7 +108,7 @@ cudaError_t launch_with_attributes(const cudaLaunchConfig_t* config, const void*
   };
   const CUresult result = cuLaunchKernelEx(&driver_config, function, arguments, nullptr);
   return result == CUDA_SUCCESS ? cudaSuccess
-                                : record_error(launch_error(result, config->gridDim, config->blockDim));
+                                : record_error(to_runtime(result));
 }
 
 }  // namespace

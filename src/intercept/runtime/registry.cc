@@ -223,7 +223,8 @@ cudaError_t variable_address(Variable& variable, CUdeviceptr* address, std::size
 
 cudaError_t find_function_slow(const void* symbol, CUfunction* function) noexcept {
   Kernel* kernel = find_kernel(symbol);
-  if (kernel == nullptr) return cudaErrorInvalidDeviceFunction;
+  // What is no kernel of this program is taken for a handle, as cudaKernel_t may stand here too.
+  if (kernel == nullptr) return symbol == nullptr ? cudaErrorInvalidDeviceFunction : cudaErrorInvalidResourceHandle;
   if (const CUresult bound = bind_context(); bound != CUDA_SUCCESS) return to_runtime(bound);
   if (const cudaError_t found = kernel_function(*kernel, function); found != cudaSuccess) return found;
   Thread& thread = this_thread;

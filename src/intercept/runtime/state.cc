@@ -1,5 +1,7 @@
 #include "state.h"
 
+#include <utility>
+
 #include "api.h"
 
 namespace avec::runtime {
@@ -28,34 +30,10 @@ constexpr ErrorText describe(cudaError_t error) {
   }
 }
 
-/// These mean that the context is lost: no later call can succeed, so the error is not cleared.
-bool corrupts_context(cudaError_t error) {
-  switch (error) {
-    case cudaErrorDevicesUnavailable:
-    case cudaErrorECCUncorrectable:
-    case cudaErrorNvlinkUncorrectable:
-    case cudaErrorContained:
-    case cudaErrorIllegalAddress:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorAssert:
-    case cudaErrorHardwareStackError:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorLaunchFailure:
-    case cudaErrorTensorMemoryLeak:
-    case cudaErrorExternalDevice:
-      return true;
-    default:
-      return false;
-  }
-}
-
 }  // namespace
 
 cudaError_t record_error(cudaError_t error) noexcept {
-  if (!corrupts_context(this_thread.last_error)) this_thread.last_error = error;
+  this_thread.last_error = error;
   return error;
 }
 
@@ -70,9 +48,7 @@ using namespace avec::runtime;
 
 cudaError_t cudaGetLastError() {
   AVEC_COUNTED;
-  const cudaError_t error = this_thread.last_error;
-  if (!corrupts_context(error)) this_thread.last_error = cudaSuccess;
-  return error;
+  return std::exchange(this_thread.last_error, cudaSuccess);
 }
 
 cudaError_t cudaPeekAtLastError() {

@@ -41,7 +41,8 @@ extern constinit thread_local Thread this_thread __attribute__((tls_model("initi
 /// library with kernels was unloaded.
 extern std::atomic<std::uint64_t> global_epoch;
 
-/// Keeps the error for cudaGetLastError. An error that corrupted the context stays.
+/// Keeps the error for cudaGetLastError. One that corrupted the context is taken like any other:
+/// the next call that uses the context returns it again.
 cudaError_t record_error(cudaError_t error) noexcept;
 /// The runtime's code for a driver's result: the same number where the runtime knows it.
 cudaError_t to_runtime(CUresult result) noexcept;

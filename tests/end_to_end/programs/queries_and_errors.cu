@@ -107,10 +107,10 @@ int main() {
   EXPECT(cudaGetLastError() == cudaErrorMemoryAllocation);
   EXPECT(cudaGetLastError() == cudaSuccess);
   k<<<1, 2048>>>(d);
-  EXPECT(cudaPeekAtLastError() == cudaErrorInvalidConfiguration);
-  EXPECT(cudaGetLastError() == cudaErrorInvalidConfiguration);
+  EXPECT(cudaPeekAtLastError() == cudaErrorInvalidValue);
+  EXPECT(cudaGetLastError() == cudaErrorInvalidValue);
   k<<<0, 1>>>(d);
-  EXPECT(cudaGetLastError() == cudaErrorInvalidConfiguration);
+  EXPECT(cudaGetLastError() == cudaErrorInvalidValue);
   k<<<1, 1, 1 << 30>>>(d);
   EXPECT(cudaGetLastError() != cudaSuccess);
   EXPECT(cudaFree((void*)0x1234) == cudaErrorInvalidValue);

@@ -31,20 +31,20 @@ int main() {
   CHECK(cudaGetLastError() == cudaErrorInvalidValue);
 
   kernel<<<0, 1>>>(out);
-  CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
   kernel<<<1, 2048>>>(out);
-  CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
   kernel<<<dim3(1, 70000), 1>>>(out);
-  CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
   kernel<<<1, 1, 1 << 24>>>(out);
   CHECK(cudaGetLastError() == cudaErrorInvalidValue);
   at_most_64<<<1, 65>>>(out);
-  CHECK(cudaGetLastError() != cudaSuccess);
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
   kernel<<<1, 1>>>(out);
   OK(cudaDeviceSynchronize());
 
   void* arguments[] = {&out};
-  FAILS(cudaErrorInvalidDeviceFunction, cudaLaunchKernel(reinterpret_cast<const void*>(not_a_kernel), dim3(1),
+  FAILS(cudaErrorInvalidResourceHandle, cudaLaunchKernel(reinterpret_cast<const void*>(not_a_kernel), dim3(1),
                                                          dim3(1), arguments, 0, nullptr));
   FAILS(cudaErrorInvalidDeviceFunction, cudaLaunchKernel(nullptr, dim3(1), dim3(1), arguments, 0, nullptr));
   FAILS(cudaErrorInvalidDevice, cudaSetDevice(-1));

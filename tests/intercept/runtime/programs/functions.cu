@@ -43,7 +43,7 @@ void attributes() {
   CHECK(offset == 16 && bytes == 1);
   FAILS(cudaErrorInvalidValue,
         cudaFuncGetParamInfo(reinterpret_cast<const void*>(kernel), 3, &offset, &bytes));
-  FAILS(cudaErrorInvalidDeviceFunction, cudaFuncGetAttributes(&a, static_cast<const void*>(&a)));
+  FAILS(cudaErrorInvalidResourceHandle, cudaFuncGetAttributes(&a, static_cast<const void*>(&a)));
 }
 
 void occupancy() {
