@@ -26,6 +26,8 @@ constexpr std::array kTable{
     Setting{"config", kPath, kBoth, "", "", "The settings file to read instead of the usual places (environment only)."},
     Setting{"connect-deadline", kMilliseconds, kClient, "5000", "", "How long connecting, authenticating and the executor's first answer may take, ms."},
     Setting{"cpu-device", kPath, kExecutor, "", "", "Path of libavec_cpu_device.so; empty: beside the avec program."},
+    Setting{"cpu-device-memory", kUnsigned, kExecutor, "0", "", "Memory of each CPU device, bytes; 0: half of the machine's, at most 16 GiB."},
+    Setting{"cpu-devices", kUnsigned, kExecutor, "1", "", "How many CPU devices there are, 1 to 8."},
     Setting{"cuda-driver", kPath, kExecutor, "libcuda.so.1", "", "Driver library of the cuda device."},
     Setting{"device", kChoice, kBoth, "auto", "auto|cuda|cpu", "Device kind: auto takes the GPU where there is one."},
     Setting{"executor", kText, kClient, "tcp://127.0.0.1:7700", "", "URL of the executor that a client uses."},

@@ -40,6 +40,13 @@ void start_logging(std::string_view level) {
 
 int serve(const Settings& settings) {
   start_logging(settings.text("log-level"));
+  // The CPU device reads these itself, in the workers.
+  for (const char* key : {"cpu-device-memory", "cpu-devices"}) {
+    if (settings.origin(key) != "default" && settings.number(key) != 0)
+      ::setenv(variable_of(key).c_str(), std::string(settings.text(key)).c_str(), 1);
+    else
+      ::unsetenv(variable_of(key).c_str());
+  }
   broker::Options options;
   options.listen = settings.text("listen");
   options.insecure = settings.flag("insecure");

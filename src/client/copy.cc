@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/limits.h"
 #include "client/client.h"
 #include "client/context.h"
 #include "client/memory.h"
@@ -132,7 +133,12 @@ class RowCopy {
                       {*pending, destination_.host(), destination_.host() + shape_.width * shape_.height});
         return CUDA_SUCCESS;
       }
-      return arrived(session_.wait_deferred(*pending));
+      if (shape_.width * shape_.height <= limits::kChunkBytes) return arrived(session_.wait_deferred(*pending));
+      // The status of an answer in several chunks leaves before its last bytes: whether the device
+      // failed meanwhile is known from what follows them, in the same round trip.
+      const CUresult after = synchronize(stream_);
+      const CUresult result = arrived(session_.wait_deferred(*pending));
+      return result != CUDA_SUCCESS ? result : after;
     }
     const std::uint64_t most = rows_at_once();
     const auto staging = std::make_unique_for_overwrite<std::byte[]>(most * shape_.width);

@@ -4,13 +4,6 @@
 #include <memory>
 
 namespace avec::worker {
-namespace {
-
-// A mark for launches that nobody waits for, only to keep the window's account: often enough
-// that the window (512) never closes on work that is done.
-constexpr std::uint64_t kMarkEvery = 64;
-
-}  // namespace
 
 void Completions::list(Stream& stream) {
   if (stream.listed) return;

@@ -11,6 +11,10 @@ namespace avec::worker {
 
 class Completions {
  public:
+  /// A mark for launches that nobody waits for, only to keep the window's account: often enough
+  /// that the window (512) never closes on work that is done.
+  static constexpr std::uint64_t kMarkEvery = 64;
+
   explicit Completions(const DriverTable& driver) : driver_(driver) {}
 
   /// Must make a context current before the driver is called for it.

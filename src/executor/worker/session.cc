@@ -203,6 +203,7 @@ bool Session::paused() const { return held_bytes_ > limits::kBacklogBytes; }
 
 bool Session::handle_frames() {
   bool progress = false;
+  unsigned since_marks = 0;
   InFrame frame;
   while (!closing_ && !ended_ && !paused() && !goodbye_) {
     auto got = link_.next(frame);
@@ -218,6 +219,13 @@ bool Session::handle_frames() {
       const auto* info = wire::call_info(frame.header.opcode());
       close_with(std::string("protocol error: ") + handled.error().what + " (" + std::string(info->name) + ", frame " +
                  std::to_string(frame.header.sequence()) + ")");
+    }
+    // One read can hold more launches than a stream's window: what has finished meanwhile must be
+    // known before the window closes, or the device runs dry behind it.
+    if (++since_marks == Completions::kMarkEvery) {
+      since_marks = 0;
+      completions_.place_marks(false);
+      completions_.poll();
     }
   }
   return progress;
