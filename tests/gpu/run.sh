@@ -51,6 +51,8 @@ part_examples() {
 
 part_errors() {
   for kind in address trap arguments; do compare "faults-$kind" "$build/examples/faults" "$kind"; done
+  compare error-codes "$build/examples/error_codes"
+  compare error-codes-fault "$build/examples/error_codes" fault
 }
 
 part_programs() {
@@ -58,6 +60,10 @@ part_programs() {
     compare "$(basename "$program")" "$program"
   done
   compare driver_program "$build/tests/driver_program"
+  for name in asynchronous_copies atomics cooperative_groups device_language ordering pitched_and_constant \
+    standard_library streams_and_callbacks; do
+    compare "$name" "$build/examples/$name"
+  done
 }
 
 part_bench() {

@@ -1,5 +1,6 @@
 // Copies of rectangles and boxes.
 #include <cstring>
+#include <initializer_list>
 
 #include "api.h"
 #include "copy.h"

@@ -116,9 +116,12 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* sy
 cudaError_t cudaFuncSetAttribute(const void* symbol, cudaFuncAttribute id, int value) {
   AVEC_COUNTED;
   if (!settable(id)) return done(cudaErrorInvalidValue);
-  return with_function(symbol, [&](CUfunction function) {
+  const cudaError_t result = with_function(symbol, [&](CUfunction function) {
     return cuFuncSetAttribute(function, static_cast<CUfunction_attribute>(id), value);
   });
+  // Unlike other functions, NVIDIA's takes an earlier error away when it succeeds (seen with 13.0).
+  if (result == cudaSuccess) this_thread.last_error = cudaSuccess;
+  return result;
 }
 
 cudaError_t cudaFuncSetCacheConfig(const void* symbol, cudaFuncCache config) {
