@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the table of docs/benchmarks.md from a JSON result of avec_bench.
 
-    report.py RESULT.jsonl                       prints the table
-    report.py RESULT.jsonl --write DOCUMENT.md   puts it between the document's markers
+    report.py RESULT.jsonl ...                       prints a table for each
+    report.py RESULT.jsonl ... --write DOCUMENT.md   puts them between the document's markers
 """
 import argparse
 import json
@@ -16,10 +16,10 @@ MIB = 1 << 20
 FIGURES = [
     ("Posted launch, cost to the caller", "launch.posted", 0, ("below", 400, "ns")),
     ("Posted launch, CPU of the client process", "launch.sender_cpu", 0, None),
-    ("Launches, sustained, each", "launch.sustained", 0, None),
+    ("Launches, sustained, each", "launch.sustained", 0, ("native at most", 1.0, "")),
     ("Posted launch, to its arrival", "launch.departure", 0, ("departure", 50, "us")),
     ("Synchronous call", "ping.session", 0, ("ratio at most", 1.4, "")),
-    ("Launch and synchronise", "launch.synchronise", 0, None),
+    ("Launch and synchronise", "launch.synchronise", 0, ("spinning below", 22, "us")),
     ("Copy in, 100 launches, copy out", "round.100_launches", 0, None),
     ("Round trips of that", "round.round_trips", 0, ("exactly", 1, "")),
     ("Copy of 4 B to the device", "copy.to_device", 4, None),
@@ -30,8 +30,8 @@ FIGURES = [
     ("Copy of 256 MiB from the device", "copy.from_device", 256 * MIB, ("ratio at least", 0.85, "")),
     ("Opening a session", "open.session", 0, None),
     ("First kernel of a session", "open.first_kernel", 0, None),
-    ("Idle session, client, of a core", "idle.client", 0, ("below", 0.5, "%")),
-    ("Idle session, executor, of a core", "idle.executor", 0, ("below", 0.5, "%")),
+    ("Idle session, client, of a core", "idle.client", 0, ("sleeping below", 0.5, "%")),
+    ("Idle session, executor, of a core", "idle.executor", 0, ("sleeping below", 0.5, "%")),
 ]
 
 
@@ -46,11 +46,20 @@ def amount(row):
     return text
 
 
-def judged(row, promise, raw_ping):
-    """What was promised, and whether it is kept."""
+def judged(row, promise, raw_ping, machine):
+    """What was promised, and whether it is kept. Some promises are for one way of waiting, or for a GPU."""
     if promise is None:
         return "", ""
     kind, limit, unit = promise
+    spins = machine["wait"] == "spin"
+    if kind == "spinning below":
+        return judged(row, ("below", limit, unit), raw_ping, machine) if spins and machine["gpu"] else ("", "")
+    if kind == "sleeping below":
+        return ("", "") if spins else judged(row, ("below", limit, unit), raw_ping, machine)
+    if kind == "native at most":
+        if "native_ratio" not in row:
+            return "", ""
+        return "as fast as natively", "yes" if row["native_ratio"] <= limit else f"**no**, {row['native_ratio']:.2f} times"
     words = f"{kind} {limit} {unit}".strip()
     if kind == "below":
         kept = row["median"] < limit
@@ -85,7 +94,7 @@ def table(objects):
         if row is None:
             continue
         native = rows.get((name, "native", size))
-        words, kept = judged(row, promise, ping)
+        words, kept = judged(row, promise, ping, machine)
         ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
         p99 = number(row["p99"]) if row["n"] > 1 and row["unit"] != "trips" else ""
         lines.append(f"| {title} | {amount(row)} | {p99} | {ratio} | {amount(native) if native else ''} | {words} | {kept} |")
@@ -94,13 +103,16 @@ def table(objects):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", type=pathlib.Path)
+    parser.add_argument("results", type=pathlib.Path, nargs="+", metavar="RESULT")
     parser.add_argument("--write", type=pathlib.Path, metavar="DOCUMENT")
     wishes = parser.parse_args()
-    objects = [json.loads(line) for line in wishes.result.read_text().splitlines() if line.strip()]
-    if not objects or objects[0].get("kind") != "machine":
-        sys.exit(f"{wishes.result} is no result of avec_bench --json")
-    text = table(objects)
+    tables = []
+    for result in wishes.results:
+        objects = [json.loads(line) for line in result.read_text().splitlines() if line.strip()]
+        if not objects or objects[0].get("kind") != "machine":
+            sys.exit(f"{result} is no result of avec_bench --json")
+        tables.append(table(objects))
+    text = "\n\n".join(tables)
     if wishes.write is None:
         print(text)
         return

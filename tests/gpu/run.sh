@@ -67,10 +67,12 @@ part_programs() {
 }
 
 part_bench() {
-  if timeout 420 "$build/bin/avec_bench" --device cuda --json "$out/bench.jsonl" >"$out/bench.txt" 2>&1; then
-    note bench ok "$(wc -l <"$out/bench.jsonl") results in $out/bench.jsonl"
-    cat "$out/bench.txt"
-  else note bench FAIL "$(tail -1 "$out/bench.txt")"; fi
+  for wait in spin adaptive; do
+    if timeout 220 "$build/bin/avec_bench" --device cuda --wait $wait --json "$out/bench-$wait.jsonl" >"$out/bench-$wait.txt" 2>&1; then
+      note "bench-$wait" ok "$(wc -l <"$out/bench-$wait.jsonl") lines in $out/bench-$wait.jsonl"
+      cat "$out/bench-$wait.txt"
+    else note "bench-$wait" FAIL "$(tail -1 "$out/bench-$wait.txt")"; fi
+  done
 }
 
 if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
