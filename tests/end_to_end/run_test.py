@@ -45,7 +45,10 @@ def local(code):
 
 class Signals(Case):
     def test_an_interrupt_at_the_terminal_reaches_the_program_once(self):
-        pid, terminal = pty.fork()
+        try:
+            pid, terminal = pty.fork()
+        except OSError as error:
+            self.skipTest(f"no terminals here: {error}")
         if pid == 0:
             os.execve(AVEC, [str(word) for word in local(COUNT_INTERRUPTS)], clean_environment())
         output = b""

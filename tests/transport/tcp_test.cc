@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -87,6 +88,12 @@ TEST_CASE("a listener on every address takes IPv4 and shows IPv4 peers as such")
 }
 
 TEST_CASE("names are resolved") {
+  addrinfo* known = nullptr;
+  if (::getaddrinfo("localhost", nullptr, nullptr, &known) != 0) {
+    WARN("skipped: this machine does not know the name localhost");
+    return;
+  }
+  ::freeaddrinfo(known);
   TcpBackend backend;
   auto listening = backend.transport().listen("tcp://localhost:0");
   REQUIRE(listening.listener);
