@@ -8,7 +8,7 @@ namespace avec::test {
 namespace {
 
 // Not among the addresses that the client offers by itself: a program's own ranges stay free.
-constexpr std::uint64_t kDeviceBase = 0x0a00'0000'0000, kHostBase = 0x0b00'0000'0000;
+constexpr std::uint64_t kDeviceBase = 0x2a00'0000'0000, kHostBase = 0x2b00'0000'0000;
 constexpr std::uint64_t kRangeBytes = std::uint64_t{1} << 36;
 constexpr std::uint64_t kGranularity = 2u << 20;
 

@@ -30,17 +30,16 @@ class Serving {
     options_.program = AVEC_WORKER_PROGRAM;
     options_.release = "test";
     options_.log_level = "off";
-    std::atomic<bool> ready{false};
-    options_.listening = [&](const std::string& address) {
+    options_.listening = [this](const std::string& address) {
       address_ = address;
-      ready = true;
+      ready_ = true;
     };
-    thread_ = std::thread([&] {
+    thread_ = std::thread([this] {
       const auto served = broker::run(options_, stopper_);
       problem_ = served ? "" : served.error();
-      ready = true;
+      ready_ = true;
     });
-    while (!ready) std::this_thread::yield();
+    while (!ready_) std::this_thread::yield();
   }
   ~Serving() {
     stopper_.stop();
@@ -53,6 +52,7 @@ class Serving {
   broker::Options options_;
   broker::Stopper stopper_;
   std::string address_, problem_;
+  std::atomic<bool> ready_{false};
   std::thread thread_;
 };
 

@@ -157,7 +157,8 @@ void Run::work(unsigned worker) {
 Fault Run::execute() {
   if (blocks_ == 0) return Fault::kNone;
   parameters_.assign(launch_.parameters.size() / 8 + 8, 0);
-  std::memcpy(parameters_.data(), launch_.parameters.data(), launch_.parameters.size());
+  if (!launch_.parameters.empty())
+    std::memcpy(parameters_.data(), launch_.parameters.data(), launch_.parameters.size());
   workers_ = static_cast<unsigned>(std::min<std::uint64_t>(blocks_, std::max(1u, std::thread::hardware_concurrency())));
   run_with_team(workers_, [this](unsigned worker) { work(worker); });
   if (const Fault fault = fault_.load(); fault != Fault::kNone) return fault;
