@@ -63,7 +63,9 @@ Call& open_call() {
 std::vector<std::pair<std::string_view, Record>> sorted_records() {
   std::scoped_lock lock(book().mutex);
   std::vector<std::pair<std::string_view, Record>> rows(book().records.begin(), book().records.end());
-  std::ranges::stable_sort(rows, [](const auto& a, const auto& b) { return a.second.time > b.second.time; });
+  std::ranges::sort(rows, [](const auto& a, const auto& b) {
+    return a.second.time != b.second.time ? a.second.time > b.second.time : a.first < b.first;
+  });
   return rows;
 }
 
