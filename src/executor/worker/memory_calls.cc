@@ -45,14 +45,16 @@ void Session::map_on_helper(Header call, wire::MemMap body) {
         !peers_[static_cast<std::size_t>(device)][static_cast<std::size_t>(body.device())])
       continue;
     CUmemAccessDesc desc{};
-    desc.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+    desc.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    desc.location.id = device;
     desc.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
     access.push_back(desc);
   }
   helpers_.run([this, call, body, access = std::move(access), unmapped_before]() -> std::function<void()> {
     CUmemAllocationProp property{};
     property.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-    property.location = {CU_MEM_LOCATION_TYPE_DEVICE, {body.device()}};
+    property.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    property.location.id = body.device();
     CUmemGenericAllocationHandle handle = 0;
     CUresult status = driver_.cuMemCreate(&handle, body.bytes(), &property, 0);
     if (status == CUDA_SUCCESS) {
@@ -100,7 +102,7 @@ void Session::unmap_when_done(Header call, wire::MemUnmap body) {
 void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
   std::vector<std::pair<std::uint64_t, Mapping>> taken;
   while (auto mapping = memory_.take(body.address(), body.bytes())) taken.push_back(*mapping);
-  helpers_.run([this, call, body, taken = std::move(taken)]() -> std::function<void()> {
+  helpers_.run([this, call, taken = std::move(taken)]() -> std::function<void()> {
     CUresult status = CUDA_SUCCESS;
     for (const auto& [address, mapping] : taken) {
       const CUresult unmapped = driver_.cuMemUnmap(address, mapping.bytes);
