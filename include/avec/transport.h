@@ -19,40 +19,10 @@
 #include <string_view>
 #include <vector>
 
+#include "avec/one_sided.h"
+#include "avec/transport_error.h"
+
 namespace avec {
-
-/// Why a transport operation did not succeed.
-enum class TransportErrc : std::uint8_t {
-  kNone,
-  kClosed,       ///< the peer closed in order; every byte it sent has been received
-  kReset,        ///< the connection broke; bytes in flight may be lost
-  kRefused,      ///< nobody listens there
-  kUnreachable,  ///< no route, no such host
-  kTimeout,      ///< the deadline passed
-  kNotViable,    ///< this machine cannot use this transport (no such hardware, no such scheme)
-  kBadAddress,   ///< the URL does not parse
-  kResources,    ///< out of descriptors or memory
-  kInternal      ///< os_error says more
-};
-
-/// The error's name in words, for messages. Static storage.
-std::string_view to_string(TransportErrc code) noexcept;
-
-struct TransportError {
-  TransportErrc code = TransportErrc::kNone;
-  int os_error = 0;  ///< errno where the system said one, else 0
-  explicit operator bool() const noexcept { return code != TransportErrc::kNone; }
-};
-
-/// Bytes moved by a non-blocking operation. bytes == 0 with no error: it would block.
-struct IoResult {
-  std::size_t bytes = 0;
-  TransportError error;
-};
-
-using Deadline = std::chrono::steady_clock::time_point;
-using ConstBytes = std::span<const std::byte>;
-using MutableBytes = std::span<std::byte>;
 
 /// How a thread waits for its peer.
 enum class WaitMode : std::uint8_t {
@@ -89,6 +59,14 @@ class Connection {
   /// an event loop watch a connection beside other things.
   virtual int poll_descriptor() const noexcept { return -1; }
 
+  /// Makes poll_descriptor() tell of what comes from now on; to be called, with the connection
+  /// driven, before the descriptor is polled. False: there is something already, do not sleep.
+  virtual bool arm() noexcept { return true; }
+
+  /// Access to the peer's memory beside the stream, or null: payload travels in the stream.
+  /// Belongs to the connection.
+  virtual OneSided* one_sided() noexcept { return nullptr; }
+
   /// The peer, for messages: "tcp://192.0.2.7:7700".
   virtual std::string peer() const = 0;
 
@@ -121,6 +99,9 @@ struct ListenResult {
   std::string detail;
 };
 
+/// Which end of a connection this is.
+enum class End : std::uint8_t { kClient, kExecutor };
+
 /// Makes connections and listeners for one URL scheme. Stateless apart from what all its
 /// connections share; lives as long as the process.
 class Transport {
@@ -132,6 +113,23 @@ class Transport {
   virtual TransportError viable(std::string& detail) const = 0;
   virtual ConnectResult connect(std::string_view url, Deadline deadline) noexcept = 0;
   virtual ListenResult listen(std::string_view url) noexcept = 0;
+
+  // A transport that has no way to authenticate by itself (rdma, shm) begins as a connection of
+  // another: a session connects and authenticates there, and both ends then upgrade it.
+
+  /// Where a session to `url` begins: "tcp://edge:7700" for "rdma://edge:7700". Empty: there.
+  virtual std::string begins_at(std::string_view url) const {
+    static_cast<void>(url);
+    return {};
+  }
+  /// Turns `stream` into a connection of this transport, both ends at the same point of the
+  /// stream; waits for the other until the deadline. On success the new connection owns the
+  /// stream. kNotViable: one end cannot, both know it, `detail` says why, and the stream is the
+  /// caller's and usable as before. On another error it is the caller's, to be closed.
+  virtual ConnectResult upgrade(std::unique_ptr<Connection>& stream, End end, Deadline deadline) noexcept {
+    static_cast<void>(stream), static_cast<void>(end), static_cast<void>(deadline);
+    return {nullptr, {TransportErrc::kNotViable, 0}, "connections of this transport do not begin as others"};
+  }
 };
 
 /// Registers a transport under its scheme; false when the scheme is taken. Any thread.

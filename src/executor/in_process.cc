@@ -177,7 +177,7 @@ void Executor::data(std::unique_ptr<Connection> connection, ConstBytes preamble,
     connection->close();
     return;
   }
-  auto resume_from = worker::check_proof(*connection, preamble, served->ticket, served->key, deadline);
+  auto resume_from = worker::check_proof(connection, preamble, served->ticket, served->key, deadline);
   if (resume_from) served->session->attach(std::move(connection), *resume_from);
 }
 

@@ -61,8 +61,26 @@ Failure connect_failure(const Options& options, const ConnectResult& result) {
   return transport_failure(result.error.code, "connecting to the executor", std::move(message));
 }
 
+/// auto://HOST:PORT stands for the best that both ends can: these, best first, else TCP.
+constexpr std::string_view kAuto = "auto://";
+constexpr std::array<std::string_view, 2> kCandidates = {"shm", "rdma"};
+
+bool is_auto(const Options& options) { return options.executor.starts_with(kAuto); }
+
+/// Where the session begins: at the executor's URL, or where the transport that it names begins.
+std::string first_url(const Options& options) {
+  if (is_auto(options)) return "tcp://" + options.executor.substr(kAuto.size());
+  const Transport* transport = find_transport(options.executor);
+  std::string url = transport == nullptr ? std::string() : transport->begins_at(options.executor);
+  return url.empty() ? options.executor : url;
+}
+
+bool needs_upgrade(const Options& options) { return is_auto(options) || first_url(options) != options.executor; }
+
 std::expected<std::unique_ptr<Connection>, Failure> connect(const Options& options, Deadline deadline) {
-  Transport* transport = find_transport(options.executor);
+  const std::string url = first_url(options);
+  Transport* named = is_auto(options) ? nullptr : find_transport(options.executor);
+  Transport* transport = find_transport(url);
   if (transport == nullptr) {
     std::string known;
     for (const auto& scheme : transport_schemes()) known += (known.empty() ? "" : ", ") + scheme;
@@ -71,13 +89,15 @@ std::expected<std::unique_ptr<Connection>, Failure> connect(const Options& optio
         fmt::format("'{}' is not an executor's address: write tcp://HOST:PORT (known transports: {})",
                     options.executor, known)));
   }
-  std::string detail;
-  if (const auto viable = transport->viable(detail)) {
-    return std::unexpected(transport_failure(
-        viable.code, "choosing the transport",
-        fmt::format("this machine cannot use {}: {}; choose another transport", options.executor, detail)));
+  for (const Transport* one : {named, transport}) {
+    std::string detail;
+    if (const auto viable = one != nullptr ? one->viable(detail) : TransportError{}) {
+      return std::unexpected(transport_failure(
+          viable.code, "choosing the transport",
+          fmt::format("this machine cannot use {}: {}; choose another transport", options.executor, detail)));
+    }
   }
-  auto result = transport->connect(options.executor, deadline);
+  auto result = transport->connect(url, deadline);
   if (!result.connection) return std::unexpected(connect_failure(options, result));
   return std::move(result.connection);
 }
@@ -208,10 +228,69 @@ std::expected<Admitted, Failure> open_control(const Options& options, Deadline d
   return admitted;
 }
 
+namespace {
+
+enum class Outcome { kDone, kNotViable };
+
+/// Asks the executor to go on with `scheme`, and does. kNotViable: the connection is as before,
+/// `why` says why.
+std::expected<Outcome, Failure> upgrade(std::unique_ptr<Connection>& connection, std::string_view scheme,
+                                        const Options& options, Deadline deadline, std::string& why) {
+  Transport* transport = find_transport(fmt::format("{}://", scheme));
+  if (transport == nullptr || transport->viable(why)) return Outcome::kNotViable;
+  if (const auto failed = send_all(*connection, wire::upgrade_request(scheme), deadline))
+    return std::unexpected(link_failure(options, failed, "changing the transport"));
+  const auto message = receive_message(*connection, deadline);
+  if (!message) return std::unexpected(message_failure(options, message.error(), false));
+  const auto verdict = wire::parse_upgrade_answer(*message);
+  if (!verdict) return std::unexpected(message_failure(options, {}, false));
+  if (!verdict->accepted) {
+    why = verdict->reason;
+    return Outcome::kNotViable;
+  }
+  ConnectResult upgraded = transport->upgrade(connection, End::kClient, deadline);
+  if (upgraded.connection) {
+    connection = std::move(upgraded.connection);
+    return Outcome::kDone;
+  }
+  why = upgraded.detail.empty() ? std::string(to_string(upgraded.error.code)) : upgraded.detail;
+  if (upgraded.error.code == TransportErrc::kNotViable) return Outcome::kNotViable;
+  return std::unexpected(transport_failure(upgraded.error.code, "changing the transport",
+                                           fmt::format("cannot use {}: {}", options.executor, why)));
+}
+
+/// Goes on with the transport of the URL, or with the best that both ends can.
+std::expected<void, Failure> upgrade_as_wished(std::unique_ptr<Connection>& connection, const Options& options,
+                                               Deadline deadline) {
+  std::string why;
+  if (!is_auto(options)) {
+    const std::string_view scheme = std::string_view(options.executor).substr(0, options.executor.find("://"));
+    const auto outcome = upgrade(connection, scheme, options, deadline, why);
+    if (!outcome) return std::unexpected(outcome.error());
+    if (*outcome == Outcome::kDone) return {};
+    return std::unexpected(transport_failure(
+        TransportErrc::kNotViable, "changing the transport",
+        fmt::format("cannot use {}: {}; auto:// would choose another transport", options.executor, why)));
+  }
+  for (const std::string_view scheme : kCandidates) {
+    if (scheme == "shm" && !connection->same_host()) continue;
+    const auto outcome = upgrade(connection, scheme, options, deadline, why);
+    if (!outcome) return std::unexpected(outcome.error());
+    if (*outcome == Outcome::kDone) return {};
+  }
+  if (const auto failed = send_all(*connection, wire::upgrade_request({}), deadline))
+    return std::unexpected(link_failure(options, failed, "changing the transport"));
+  return {};
+}
+
+}  // namespace
+
 std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& options,
                                                               const wire::Admission& admission,
                                                               std::uint64_t resume_from, Deadline deadline) {
-  const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from);
+  const bool upgrades = needs_upgrade(options);
+  const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from,
+                                          upgrades ? wire::Upgrades::kFollow : wire::Upgrades::kNone);
   if (!opening) {
     return std::unexpected(
         Failure{opening.error(), fmt::format("cannot open a session: {} failed", opening.error().what)});
@@ -220,6 +299,10 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
   if (!connection) return connection;
   if (const auto failed = send_all(**connection, *opening, deadline)) {
     return std::unexpected(link_failure(options, failed, "opening the data connection"));
+  }
+  if (upgrades) {
+    if (auto upgraded = upgrade_as_wished(*connection, options, deadline); !upgraded)
+      return std::unexpected(std::move(upgraded.error()));
   }
   return connection;
 }

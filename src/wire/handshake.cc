@@ -75,10 +75,11 @@ std::unexpected<Refused> wrong_version(std::string_view other, std::uint16_t maj
                             other, major, release.empty() ? "of an unknown release" : release, kMajor));
 }
 
-Preamble make_preamble(ConnectionKind kind, const TicketId& ticket, std::uint64_t resume_from) {
-  constexpr std::uint8_t kReserved[7] = {};
+Preamble make_preamble(ConnectionKind kind, const TicketId& ticket, std::uint64_t resume_from, Upgrades upgrades) {
+  constexpr std::uint8_t kReserved[6] = {};
   const flatbuffers::span<const std::uint8_t, 16> id(reinterpret_cast<const std::uint8_t*>(ticket.data()), 16);
-  return {kMagic, kMajor, kMinor, kind, flatbuffers::span<const std::uint8_t, 7>(kReserved, 7), id, resume_from};
+  return {kMagic, kMajor, kMinor, kind, static_cast<std::uint8_t>(upgrades),
+          flatbuffers::span<const std::uint8_t, 6>(kReserved, 6), id, resume_from};
 }
 
 bool all_zero(ConstBytes bytes) {
@@ -106,7 +107,7 @@ int cuda_status(RefusalCode code) noexcept {
   return 100;  // CUDA_ERROR_NO_DEVICE
 }
 
-Preamble control_preamble() { return make_preamble(ConnectionKind::Control, {}, 0); }
+Preamble control_preamble() { return make_preamble(ConnectionKind::Control, {}, 0, Upgrades::kNone); }
 
 Result<Preamble> parse_preamble(ConstBytes bytes) {
   if (bytes.size() != kPreambleBytes) return protocol_error("a preamble of the wrong size");
@@ -123,7 +124,8 @@ Result<Preamble> parse_preamble(ConstBytes bytes) {
   }
   const auto* reserved = reinterpret_cast<const std::byte*>(preamble.reserved()->Data());
   if (!all_zero({reserved, preamble.reserved()->size()})) return protocol_error("a preamble with reserved bytes");
-  if (preamble.kind() == ConnectionKind::Control && (!all_zero(ticket_of(preamble)) || preamble.resume_from() != 0)) {
+  if (preamble.upgrades() > 1) return protocol_error("a preamble with an unknown wish");
+  if (preamble.kind() == ConnectionKind::Control && (!all_zero(ticket_of(preamble)) || preamble.resume_from() != 0 || preamble.upgrades() != 0)) {
     return protocol_error("a control connection with a ticket");
   }
   return preamble;
@@ -219,8 +221,8 @@ Answer<Admission> ClientHandshake::finish(ConstBytes reply) {
 }
 
 Result<std::array<std::byte, kDataOpeningBytes>> data_opening(const TicketId& ticket, const Digest& key,
-                                                              std::uint64_t resume_from) {
-  const Preamble preamble = make_preamble(ConnectionKind::Data, ticket, resume_from);
+                                                              std::uint64_t resume_from, Upgrades upgrades) {
+  const Preamble preamble = make_preamble(ConnectionKind::Data, ticket, resume_from, upgrades);
   const auto preamble_bytes = std::as_bytes(std::span(&preamble, 1));
   const auto proof = hmac(key, {preamble_bytes});
   if (!proof) return std::unexpected(proof.error());
@@ -309,6 +311,30 @@ Result<std::string> parse_farewell(ConstBytes message) {
   const auto* parsed = verified<Farewell>(message);
   if (parsed == nullptr) return protocol_error("a malformed Farewell");
   return text(parsed->reason());
+}
+
+Bytes upgrade_request(std::string_view scheme) {
+  flatbuffers::FlatBufferBuilder builder;
+  builder.Finish(CreateUpgradeRequest(builder, builder.CreateString(scheme.data(), scheme.size())));
+  return message_of(builder);
+}
+
+Result<std::string> parse_upgrade_request(ConstBytes message) {
+  const auto* parsed = verified<UpgradeRequest>(message);
+  if (parsed == nullptr) return protocol_error("a malformed UpgradeRequest");
+  return text(parsed->scheme());
+}
+
+Bytes upgrade_answer(bool accepted, std::string_view reason) {
+  flatbuffers::FlatBufferBuilder builder;
+  builder.Finish(CreateUpgradeAnswer(builder, accepted, builder.CreateString(reason.data(), reason.size())));
+  return message_of(builder);
+}
+
+Result<UpgradeVerdict> parse_upgrade_answer(ConstBytes message) {
+  const auto* parsed = verified<UpgradeAnswer>(message);
+  if (parsed == nullptr) return protocol_error("a malformed UpgradeAnswer");
+  return UpgradeVerdict{parsed->accepted(), text(parsed->reason())};
 }
 
 Answer<Preamble> check_data_opening(ConstBytes bytes, const TicketId& ticket, const Digest& key) {

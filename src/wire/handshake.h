@@ -115,9 +115,13 @@ class ClientHandshake {
   bool authenticated_ = false;
 };
 
+/// Whether UpgradeRequests follow the opening of a data connection.
+enum class Upgrades : std::uint8_t { kNone = 0, kFollow = 1 };
+
 /// The first kDataOpeningBytes of a data connection.
 Result<std::array<std::byte, kDataOpeningBytes>> data_opening(const TicketId& ticket, const Digest& key,
-                                                              std::uint64_t resume_from);
+                                                              std::uint64_t resume_from,
+                                                              Upgrades upgrades = Upgrades::kNone);
 
 // ---- executor --------------------------------------------------------------------------
 
@@ -146,6 +150,18 @@ Bytes refusal(RefusalCode code, std::string_view message);
 /// A Farewell, length included, and its reading.
 Bytes farewell(std::string_view reason);
 Result<std::string> parse_farewell(ConstBytes message);
+
+// ---- upgrades: a data connection becomes one of another transport ---------------------------
+
+/// Messages, length included, and their reading. An empty scheme: no further upgrade.
+Bytes upgrade_request(std::string_view scheme);
+Result<std::string> parse_upgrade_request(ConstBytes message);
+struct UpgradeVerdict {
+  bool accepted = false;
+  std::string reason;  ///< why not
+};
+Bytes upgrade_answer(bool accepted, std::string_view reason);
+Result<UpgradeVerdict> parse_upgrade_answer(ConstBytes message);
 
 /// Checks the first kDataOpeningBytes of a data connection against the session's ticket and key;
 /// returns its preamble. A refusal's code belongs in DataAccept.status.

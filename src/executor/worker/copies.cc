@@ -233,6 +233,26 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& c
   return {};
 }
 
+Result<> Session::operator()(const Header&, const wire::CopyToDeviceFrom&) {
+  return protocol_error("a copy by one-sided access on a connection without it");
+}
+
+Result<> Session::operator()(const Header&, const wire::CopyFromDeviceTo&) {
+  return protocol_error("a copy by one-sided access on a connection without it");
+}
+
+Result<> Session::operator()(const Header&, const wire::HostMemoryOpen&) {
+  return protocol_error("memory for one-sided access on a connection without it");
+}
+
+Result<> Session::operator()(const Header&, const wire::HostMemoryClose&) {
+  return protocol_error("memory for one-sided access on a connection without it");
+}
+
+Result<> Session::operator()(const Header&, const wire::SlotsOpen&) {
+  return protocol_error("slots on a connection without one-sided access");
+}
+
 Result<> Session::operator()(const Header& header, const wire::CopyOnDevice& call) {
   const Extent to{call.destination(), call.destination_pitch(), call.width(), call.height()};
   const Extent from{call.source(), call.source_pitch(), call.width(), call.height()};

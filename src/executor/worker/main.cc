@@ -50,7 +50,7 @@ void doorway(int channel, const ChannelMessage& start, Session& session) {
     } else if (message.kind == MessageKind::kData) {
       auto connection = tcp::adopt(message.descriptor.release());
       if (connection == nullptr) continue;
-      auto resume_from = check_opening(*connection, start.ticket, start.key,
+      auto resume_from = check_opening(connection, start.ticket, start.key,
                                        std::chrono::steady_clock::now() + limits::kAuthenticationDeadline);
       if (resume_from) {
         session.attach(std::move(connection), *resume_from);

@@ -94,6 +94,11 @@ class Session {
   Result<> operator()(const Header&, const wire::MemGetInfo&);
   Result<> operator()(const Header&, const wire::CopyToDevice&);
   Result<> operator()(const Header&, const wire::CopyFromDevice&);
+  Result<> operator()(const Header&, const wire::CopyToDeviceFrom&);
+  Result<> operator()(const Header&, const wire::CopyFromDeviceTo&);
+  Result<> operator()(const Header&, const wire::HostMemoryOpen&);
+  Result<> operator()(const Header&, const wire::HostMemoryClose&);
+  Result<> operator()(const Header&, const wire::SlotsOpen&);
   Result<> operator()(const Header&, const wire::CopyOnDevice&);
   Result<> operator()(const Header&, const wire::MemSet&);
   Result<> operator()(const Header&, const wire::StreamCreate&);
