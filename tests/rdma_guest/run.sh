@@ -1,0 +1,228 @@
+#!/bin/bash
+# Runs a command as root in a throw-away QEMU guest that has soft-RoCE adapters (rdma_rxe).
+#
+#   run.sh [option ...] -- COMMAND [ARGUMENT ...]
+#   run.sh --check              prepares everything, says how the guest would run, runs nothing
+#
+#   --network veth|lo|none|1:DIR|2:DIR   the guest's network (veth), see below
+#   --share DIR        DIR is shared with the guest, writable, at the same path (may be repeated)
+#   --memlock BYTES    the command's limit of locked memory, without the rights to exceed it
+#   --timeout SECONDS  on the whole run, boot included (300)
+#   --cpus N           the guest's CPUs (2)
+#   --memory MIB       the guest's memory (2048)
+#   --pin N|none       the guest's CPUs run on the host's allowed CPUs from the Nth on (0)
+#   --accel auto|kvm|tcg   auto: KVM where it runs guest code, emulation otherwise; or $AVEC_RDMA_GUEST_ACCEL
+#   --idle-poll        the guest's idle CPUs poll: quick wake-ups, and host CPUs that never rest
+#   --kernel-log FILE  keeps the guest's kernel log in FILE
+#
+# The command runs in the current directory with the caller's environment and no input. The guest's
+# root is the host's, read-only, below a tmpfs: what is built on the host runs as it is, and what
+# the guest writes is lost unless it is shared. What the command leaves running is killed.
+#
+# Exit status: the command's. 77: no guest is possible here, for the reason on stderr. 124: the time
+# limit. 125: the guest broke down. 2: wrong options.
+#
+# veth    10.9.0.1 on rxa and 10.9.0.2 on rxb, joined by a veth pair, in one network namespace:
+#         whoever connects to one comes from the other, over the wire, for TCP and for RDMA
+# lo      10.9.0.1 on rxe0: no wire, the adapter hands each packet to itself
+# 1:DIR   10.9.0.1 on rxe0; a second guest with 2:DIR is 10.9.0.2; DIR exists and holds their cable
+set -euo pipefail
+readonly kSkipped=77 kTimeLimit=124 kBroken=125 kKvmBootSeconds=30
+here=$(dirname "$(readlink -f "$0")")
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/avec/rdma-guest
+network=veth shares=() memlock='' limit=300 cpus=2 memory=2048 pin=0 idle_poll='' kernel_log='' check=''
+accel=${AVEC_RDMA_GUEST_ACCEL:-auto}
+
+skip() { echo "avec: no RDMA guest: $*" >&2; exit "$kSkipped"; }
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
+
+parse_options() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --check) check=1; shift; continue;;
+      --idle-poll) idle_poll=idle=poll; shift; continue;;
+      --) shift; break;;
+      -*) [ $# -ge 2 ] || usage;;
+      *) break;;
+    esac
+    case $1 in
+      --network) network=$2;; --share) shares+=("$(realpath -e "$2")");; --memlock) memlock=$2;;
+      --timeout) limit=$2;; --cpus) cpus=$2;; --memory) memory=$2;; --pin) pin=$2;;
+      --accel) accel=$2;; --kernel-log) kernel_log=$2;; *) usage;;
+    esac
+    shift 2
+  done
+  case $network in veth|lo|none|[12]:?*) ;; *) usage;; esac
+  case $accel in auto|kvm|tcg) ;; *) usage;; esac
+  [ -n "$check" ] || [ $# -gt 0 ] || usage
+  command=("$@")
+}
+
+require_host() {
+  local tool
+  [ "$(dpkg --print-architecture 2>/dev/null || uname -m)" = amd64 ] ||
+    skip "it is made for amd64 with Debian's or Ubuntu's packages, and this is $(uname -m)"
+  # tool:package
+  for tool in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static modprobe:kmod cpio:cpio \
+    xz:xz-utils ip:iproute2 rdma:iproute2; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "${tool%%:*}" >/dev/null ||
+      skip "${tool%%:*} is missing (package ${tool#*:})"
+  done
+  PATH=$PATH:/usr/sbin:/sbin
+}
+
+# Whether KVM runs guest code: a /dev/kvm that opens proves nothing. A ROM of four instructions
+# leaves through the debug exit device with status 2 * 0x21 + 1; a KVM that hangs is killed.
+kvm_runs_code() {
+  local rom=$control/rom status=0
+  [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 1
+  truncate -s 65536 "$rom"
+  printf '\xb0\x21\xe6\xf4\xf4' | dd of="$rom" bs=1 seek=65520 conv=notrunc status=none  # mov al,0x21; out 0xf4,al; hlt
+  timeout -k 1 3 qemu-system-x86_64 -M pc -accel kvm -m 16 -nodefaults -no-user-config -display none -no-reboot \
+    -bios "$rom" -device isa-debug-exit,iobase=0xf4,iosize=1 </dev/null >/dev/null 2>&1 || status=$?
+  [ "$status" -eq 67 ]
+}
+
+# Sets accel to kvm or tcg. The answer holds until this machine boots again.
+choose_accel() {
+  local verdict
+  [ "$accel" = auto ] || return 0
+  verdict=$cache/kvm-$(id -u)-$(cat /proc/sys/kernel/random/boot_id)
+  if [ ! -e "$verdict" ]; then
+    rm -f "$cache/kvm-$(id -u)"-*
+    if kvm_runs_code; then echo kvm; else echo tcg; fi >"$verdict.$$"
+    mv "$verdict.$$" "$verdict"
+  fi
+  accel=$(cat "$verdict")
+  kvm_verdict=$verdict
+}
+
+# What the guest's second stage reads: its own script, the settings, the environment, the command.
+write_control() {
+  cp "$here/stage2.sh" "$control/stage2.sh"
+  local share index=0
+  {
+    printf 'network=%q memlock=%q directory=%q\nshares=(' "$network" "$memlock" "$PWD"
+    for share in "${shares[@]}"; do printf '%q ' "$share"; done
+    echo ')'
+  } >"$control/settings"
+  export -p >"$control/environment"
+  printf '%q ' "${command[@]}" >"$control/command"
+  : >"$control/out"
+  : >"$control/err"
+  devices=()
+  for share in "${shares[@]}"; do
+    devices+=(-virtfs "local,path=${share//,/,,},mount_tag=share$index,security_model=none,multidevs=remap")
+    index=$((index + 1))
+  done
+  case $network in [12]:*)
+    local me=${network%%:*} cable
+    cable=$(realpath -e "${network#*:}")
+    devices+=(-netdev "dgram,id=n,local.type=unix,local.path=$cable/$me,remote.type=unix,remote.path=$cable/$((3 - me))"
+      -device "virtio-net-pci,netdev=n,mac=02:00:0a:09:00:0$me,host_mtu=9000");;
+  esac
+}
+
+# Starts QEMU, limited to the given seconds; sets qemu to the process to wait for. It dies with us,
+# however we die.
+start_guest() {
+  local cpu append="console=ttyS0 panic=-1 mitigations=off random.trust_cpu=on $idle_poll"
+  rm -f "$control/booted" "$control/status" "$control/pid"
+  case $accel in
+    kvm) cpu=(-accel kvm -cpu host);;
+    # -monitor: an idle CPU in MWAIT sleeps until the next tick under emulation. -erms: REP MOVSB is slow there.
+    tcg) cpu=(-accel "tcg,thread=multi" -cpu "max,-monitor,-erms"); append+=" tsc=reliable";;
+  esac
+  setpriv --pdeathsig TERM timeout -k 5 "$1" setpriv --pdeathsig KILL qemu-system-x86_64 -M q35 "${cpu[@]}" \
+    -smp "$cpus" -m "$memory" -nodefaults -no-user-config -display none -no-reboot -name avec-guest,debug-threads=on \
+    -pidfile "$control/pid" -serial "file:$kernel_log" -kernel "$kernel" -initrd "$initrd" -append "$append" \
+    -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
+    -virtfs "local,path=${control//,/,,},mount_tag=control,security_model=none" "${devices[@]}" \
+    </dev/null >"$control/qemu" 2>&1 &
+  qemu=$!
+}
+
+# Each of the guest's CPUs on one of the host's, where there are enough: left to itself the host at
+# times runs them all on one.
+pin_guest() {
+  local allowed=() range cpu task name pinned=0 attempt
+  [ "$pin" != none ] || return 0
+  for range in $(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status | tr , ' '); do
+    for ((cpu = ${range%-*}; cpu <= ${range#*-}; cpu++)); do allowed+=("$cpu"); done
+  done
+  [ "${#allowed[@]}" -ge $((pin + cpus)) ] || return 0
+  for ((attempt = 0; attempt < 20 && pinned < cpus; attempt++)); do
+    sleep 0.1
+    pinned=0
+    for task in /proc/"$(cat "$control/pid")"/task/*; do
+      name=$(cat "$task/comm") || continue
+      [[ $name == "CPU "* ]] || continue
+      name=${name#CPU }
+      taskset -pc "${allowed[pin + ${name%%/*}]}" "${task##*/}" >/dev/null && pinned=$((pinned + 1))
+    done
+  done
+}
+
+# Whether the guest came up. Only a guest under KVM is given up early: emulation comes next.
+guest_boots() {
+  local tenths
+  [ "$accel" = kvm ] || return 0
+  for ((tenths = 0; tenths < kKvmBootSeconds * 10; tenths++)); do
+    [ ! -e "$control/booted" ] || return 0
+    kill -0 "$qemu" 2>/dev/null || return 1
+    sleep 0.1
+  done
+  return 1
+}
+
+stop_guest() {
+  [ -n "$qemu" ] || return 0
+  kill "$qemu" 2>/dev/null || :
+  wait "$qemu" 2>/dev/null || :
+  qemu=
+}
+
+run_guest() {
+  local status=0 readers=()
+  start_guest "$limit"
+  pin_guest 2>/dev/null || :
+  if ! guest_boots; then
+    stop_guest
+    [ -z "${kvm_verdict:-}" ] || echo tcg >"$kvm_verdict"
+    accel=tcg
+    start_guest "$limit"
+    pin_guest 2>/dev/null || :
+  fi
+  tail -n +1 -s 0.1 -f --pid="$qemu" "$control/out" & readers+=($!)
+  tail -n +1 -s 0.1 -f --pid="$qemu" "$control/err" >&2 & readers+=($!)
+  wait "$qemu" || status=$?
+  qemu=
+  wait "${readers[@]}" || :
+  [ ! -s "$control/status" ] || exit "$(cat "$control/status")"
+  if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+    echo "avec: the RDMA guest was stopped at its time limit of $limit s" >&2
+    exit "$kTimeLimit"
+  fi
+  echo "avec: the RDMA guest broke down (QEMU's status: $status); its last words:" >&2
+  tail -n 20 "$kernel_log" "$control/qemu" >&2 || :
+  exit "$kBroken"
+}
+
+parse_options "$@"
+require_host
+# shellcheck source=tests/rdma_guest/image.sh
+. "$here/image.sh"
+qemu='' kernel='' initrd='' control=$(mktemp -d "${TMPDIR:-/tmp}/avec-rdma-guest.XXXXXX")
+trap 'stop_guest; rm -rf "$control"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+: "${kernel_log:=$control/kernel_log}"
+mkdir -p "$cache"
+prepare_image
+choose_accel
+if [ -n "$check" ]; then
+  echo "avec: the RDMA guest runs $(cat "$(dirname "$kernel")/version") under $accel"
+  exit 0
+fi
+write_control
+run_guest
