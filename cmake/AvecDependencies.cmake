@@ -11,6 +11,9 @@ pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(LZ4 REQUIRED IMPORTED_TARGET liblz4)
 find_path(AVEC_ASIO_INCLUDE asio.hpp REQUIRED)
 find_path(AVEC_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)
+# Headers only: the libraries are loaded at run time.
+find_path(AVEC_VERBS_INCLUDE infiniband/verbs.h REQUIRED)
+find_path(AVEC_RDMACM_INCLUDE rdma/rdma_cma.h REQUIRED)
 find_path(AVEC_TOML_INCLUDE toml++/toml.h REQUIRED)
 find_program(AVEC_FLATC flatc REQUIRED)
 # The generator needs Jinja2 of the system's Python: another one found first may lack it.
@@ -30,6 +33,8 @@ endif()
 
 add_library(avec_cuda_headers INTERFACE)
 target_include_directories(avec_cuda_headers SYSTEM INTERFACE "${AVEC_CUDA_INCLUDE}")
+add_library(avec_verbs_headers INTERFACE)
+target_include_directories(avec_verbs_headers SYSTEM INTERFACE "${AVEC_VERBS_INCLUDE}" "${AVEC_RDMACM_INCLUDE}")
 add_library(avec_asio INTERFACE)
 target_include_directories(avec_asio SYSTEM INTERFACE "${AVEC_ASIO_INCLUDE}")
 target_compile_definitions(avec_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED)
