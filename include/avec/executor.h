@@ -30,7 +30,8 @@
 namespace avec {
 
 struct ConnectOptions {
-  /// scheme://...; empty: $AVEC_EXECUTOR, the settings file, tcp://127.0.0.1:7700.
+  /// scheme://...; auto://HOST:PORT takes the best transport that both ends can; empty: $AVEC_EXECUTOR,
+  /// the settings file, auto://127.0.0.1:7700.
   std::string url;
   /// "auto", "cuda" or "cpu".
   std::string device = "auto";
@@ -66,6 +67,8 @@ class Executor {
   static Executor connect(const ConnectOptions& options = {});
 
   std::string url() const;
+  /// What the session travels over: "tcp://127.0.0.1:7700", "shm://..."; not always url()'s transport.
+  std::string link() const;
   /// "cuda" or "cpu".
   std::string device_kind() const;
   /// Why the executor chose that kind, in words; may be empty.

@@ -30,7 +30,7 @@ constexpr std::array kTable{
     Setting{"cpu-devices", kUnsigned, kExecutor, "1", "", "How many CPU devices there are, 1 to 8."},
     Setting{"cuda-driver", kPath, kExecutor, "libcuda.so.1", "", "Driver library of the cuda device."},
     Setting{"device", kChoice, kBoth, "auto", "auto|cuda|cpu", "Device kind: auto takes the GPU where there is one."},
-    Setting{"executor", kText, kClient, "tcp://127.0.0.1:7700", "", "URL of the executor that a client uses."},
+    Setting{"executor", kText, kClient, "auto://127.0.0.1:7700", "", "URL of the executor that a client uses: auto:// (the best transport that both ends can), tcp://, rdma:// or shm://HOST:PORT."},
     Setting{"insecure", kFlag, kExecutor, "false", "", "Listen without authentication, also beyond loopback."},
     Setting{"listen", kText, kExecutor, "tcp://127.0.0.1:7700", "", "URL that avec serve listens on; port 0 chooses one."},
     Setting{"log-level", kChoice, kBoth, "info", "trace|debug|info|warn|error|off", "What is logged on stderr."},

@@ -60,6 +60,7 @@ nlohmann::json as_json(const Executor& executor, const Link& link) {
                        {"compute_capability", fmt::format("{}.{}", device.compute_major, device.compute_minor)},
                        {"multiprocessors", device.multiprocessors}});
   return {{"executor", executor.url()},
+          {"link", executor.link()},
           {"release", executor.release()},
           {"client_release", AVEC_RELEASE},
           {"device_kind", executor.device_kind()},
@@ -74,6 +75,7 @@ nlohmann::json as_json(const Executor& executor, const Link& link) {
 
 void print(const Executor& executor, const Link& link) {
   fmt::print("executor     {}, avec {} (this is avec {})\n", executor.url(), executor.release(), AVEC_RELEASE);
+  fmt::print("link         {}\n", executor.link());
   fmt::print("driver       CUDA {}.{}, {} device\n", executor.driver_version() / 1000, executor.driver_version() % 1000 / 10,
              executor.device_kind());
   if (!executor.device_reason().empty()) fmt::print("chosen       {}\n", executor.device_reason());

@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
   avec::cli::RunOptions run_options;
   CLI::App* run = app.add_subcommand("run", "Runs a CUDA program on an executor's device.");
   add_settings(*run, settings, SettingSide::kClient, failed);
-  run->add_flag("--local", run_options.local, "Start an executor on this machine for as long as the program runs.");
+  run->add_flag("--local", run_options.local, "Start an executor on this machine for as long as the program runs; -e SCHEME:// chooses the transport to it.");
   run->add_option("command", run_options.command, "The program and its arguments, after --.")->required();
   run->positionals_at_end();
   run->prefix_command(false);

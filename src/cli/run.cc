@@ -133,6 +133,12 @@ class LocalExecutor {
   std::string url_;
 };
 
+/// The local executor's URL with the transport of the user's, "-e tcp://" say, or else auto://.
+std::string local_url(const Settings& settings, const std::string& url) {
+  const std::string_view wished = settings.text("executor");
+  return std::string(wished.substr(0, wished.find("://"))) + url.substr(url.find("://"));
+}
+
 /// What the program must find in its environment: the settings of the command line and the shims.
 bool prepare_environment(const Settings& settings) {
   for (const Setting& setting : setting_table())
@@ -242,9 +248,9 @@ int run(const Settings& settings, const RunOptions& options) {
     say("the local executor did not start; try `avec serve` alone to see why");
     return 1;
   }
-  ::setenv("AVEC_EXECUTOR", executor->url().c_str(), 1);
-  ::setenv("AVEC_TOKEN_FILE", token->path().c_str(), 1);
   if (!prepare_environment(settings)) return 1;
+  ::setenv("AVEC_EXECUTOR", local_url(settings, executor->url()).c_str(), 1);
+  ::setenv("AVEC_TOKEN_FILE", token->path().c_str(), 1);
   return run_and_wait(options);
 }
 

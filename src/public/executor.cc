@@ -80,6 +80,7 @@ Executor Executor::connect(const ConnectOptions& options) {
 }
 
 std::string Executor::url() const { return state_->url; }
+std::string Executor::link() const { return state_->client->session().peer(); }
 std::string Executor::device_kind() const {
   const auto* kind = state_->client->session().hello().device_kind();
   return kind != nullptr ? kind->str() : "";

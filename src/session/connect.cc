@@ -52,7 +52,7 @@ Failure connect_failure(const Options& options, const ConnectResult& result) {
                             url, seconds(options.connect_deadline));
       break;
     case TransportErrc::kBadAddress:
-      message = fmt::format("'{}' is not an executor's address: write tcp://HOST:PORT ({})", url, why);
+      message = fmt::format("'{}' is not an executor's address: write auto://HOST:PORT or tcp://HOST:PORT ({})", url, why);
       break;
     default:
       message = fmt::format("cannot connect to {}: {}", url, why);
@@ -86,7 +86,7 @@ std::expected<std::unique_ptr<Connection>, Failure> connect(const Options& optio
     for (const auto& scheme : transport_schemes()) known += (known.empty() ? "" : ", ") + scheme;
     return std::unexpected(transport_failure(
         TransportErrc::kBadAddress, "choosing the transport",
-        fmt::format("'{}' is not an executor's address: write tcp://HOST:PORT (known transports: {})",
+        fmt::format("'{}' is not an executor's address: write auto://HOST:PORT or tcp://HOST:PORT (known transports: {})",
                     options.executor, known)));
   }
   for (const Transport* one : {named, transport}) {

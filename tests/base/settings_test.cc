@@ -28,7 +28,7 @@ std::string write_file(const std::string& text) {
 
 TEST_CASE("a setting that nobody set has its default") {
   const auto settings = avec::Settings::load();
-  CHECK(settings.text("executor") == "tcp://127.0.0.1:7700");
+  CHECK(settings.text("executor") == "auto://127.0.0.1:7700");
   CHECK(settings.origin("executor") == "default");
   CHECK(settings.number("connect-deadline") == 5000);
   CHECK_FALSE(settings.flag("insecure"));
