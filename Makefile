@@ -4,13 +4,17 @@ SHELL := /bin/sh
 JOBS ?= $(shell nproc)
 BUILD := build/release
 
-.PHONY: demo test setup build bench docs format clean
+.PHONY: demo test test-rdma setup setup-guest build bench docs format clean
 
 setup:
 	@packaging/setup.sh
 
 $(BUILD)/build.ninja: | setup
 	@cmake --preset release >/dev/null
+
+# What the RDMA tests need for their virtual machine; they are skipped where it can not be had.
+setup-guest: setup
+	@packaging/setup.sh guest
 
 build: setup $(BUILD)/build.ninja
 	@cmake --build --preset release -j $(JOBS)
@@ -22,8 +26,14 @@ demo: build
 	@echo "The edges are in edges.png."
 
 # Sets everything up and runs all tests; ends with the test runner's summary.
-test: build
+test: setup-guest build
+	@tests/rdma_guest/run.sh --check || echo "avec: so the RDMA tests are skipped"
 	@ctest --preset release -j $(JOBS)
+
+# All RDMA tests, those that `make test` leaves out too: tests/rdma_guest/README.md.
+test-rdma: setup-guest build
+	@tests/rdma_guest/run.sh --check || echo "avec: so the RDMA tests are skipped"
+	@ctest --preset release -C Full -L rdma
 
 bench: build
 	$(BUILD)/bin/avec_bench --json bench-result.jsonl
