@@ -132,15 +132,17 @@ CUresult give(void* data, T value) {
   return CUDA_SUCCESS;
 }
 
-CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address,
-                                  const DeviceBlock& block) {
+/// What a block of either kind says of itself.
+struct BlockFacts {
+  CUcontext context;
+  CUdevice device;
+  std::uint64_t base, bytes, id;
+};
+
+CUresult block_attribute(void* data, CUpointer_attribute which, const BlockFacts& block) {
   switch (which) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
-      return give(data, handle_of(block.context));
-    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-      return give<unsigned>(data, CU_MEMORYTYPE_DEVICE);
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-      return give(data, address);
+      return give(data, block.context);
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
       return give<unsigned long long>(data, block.id);
@@ -152,39 +154,40 @@ CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdevic
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
       return give<std::size_t>(data, block.bytes);
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address,
+                                  const DeviceBlock& block) {
+  switch (which) {
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      return give<unsigned>(data, CU_MEMORYTYPE_DEVICE);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      return give(data, address);
     case CU_POINTER_ATTRIBUTE_MAPPED:
       return give<int>(data, 1);
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
       return give<int>(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
     default:
-      return CUDA_ERROR_INVALID_VALUE;
+      return block_attribute(data, which,
+                             {handle_of(block.context), block.device, block.base, block.bytes, block.id});
   }
 }
 
 CUresult host_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address,
                                 const HostBlock& block, CUdevice device) {
   switch (which) {
-    case CU_POINTER_ATTRIBUTE_CONTEXT:
-      return give(data, handle_of(block.context));
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       return give<unsigned>(data, CU_MEMORYTYPE_HOST);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       return give(data, reinterpret_cast<void*>(address));
-    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
-    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
-      return give<unsigned long long>(data, block.id);
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-      return give<int>(data, device);
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
-      return give<CUdeviceptr>(data, block.base);
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
-      return give<std::size_t>(data, block.bytes);
     case CU_POINTER_ATTRIBUTE_MAPPED:
       return give<int>(data, 0);
     default:  // among them DEVICE_POINTER: kernels cannot reach it
-      return CUDA_ERROR_INVALID_VALUE;
+      return block_attribute(data, which,
+                             {handle_of(block.context), device, block.base, block.bytes, block.id});
   }
 }
 

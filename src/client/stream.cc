@@ -187,52 +187,43 @@ CUresult stream_wait_event(CUstream handle, CUevent event_handle, unsigned flags
       stream->context->client->session().post(wire::StreamWaitEvent(stream->name, event->name, flags, 0)));
 }
 
-CUresult stream_get_flags(CUstream handle, unsigned* flags) {
+namespace {
+
+/// *out = of(stream), with the checks that every getter makes, in CUDA's order.
+template <class T, class Of>
+CUresult get(CUstream handle, T* out, Of of) {
   Stream* stream;
   if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (flags == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *flags = stream->flags;
+  if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *out = of(*stream);
   return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult stream_get_flags(CUstream handle, unsigned* flags) {
+  return get(handle, flags, [](const Stream& stream) { return stream.flags; });
 }
 
 CUresult stream_get_priority(CUstream handle, int* priority) {
-  Stream* stream;
-  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (priority == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *priority = stream->priority;
-  return CUDA_SUCCESS;
+  return get(handle, priority, [](const Stream& stream) { return stream.priority; });
 }
 
 CUresult stream_get_context(CUstream handle, CUcontext* context) {
-  Stream* stream;
-  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (context == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *context = handle_of(stream->context);
-  return CUDA_SUCCESS;
+  return get(handle, context, [](const Stream& stream) { return handle_of(stream.context); });
 }
 
 CUresult stream_get_id(CUstream handle, unsigned long long* id) {
-  Stream* stream;
-  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (id == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *id = stream->name;
-  return CUDA_SUCCESS;
+  return get(handle, id, [](const Stream& stream) { return stream.name; });
 }
 
 CUresult stream_get_device(CUstream handle, CUdevice* device) {
-  Stream* stream;
-  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *device = stream->context->device->ordinal();
-  return CUDA_SUCCESS;
+  return get(handle, device, [](const Stream& stream) { return stream.context->device->ordinal(); });
 }
 
 CUresult stream_is_capturing(CUstream handle, CUstreamCaptureStatus* status) {
-  Stream* stream;
-  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (status == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *status = CU_STREAM_CAPTURE_STATUS_NONE;  // capture cannot be begun in this version
-  return CUDA_SUCCESS;
+  // Capture cannot be begun in this version.
+  return get(handle, status, [](const Stream&) { return CU_STREAM_CAPTURE_STATUS_NONE; });
 }
 
 CUresult stream_capture_info(CUstream handle, CUstreamCaptureStatus* status, std::uint64_t* id) {
