@@ -12,7 +12,11 @@ using Kind = TraceEvent::Kind;
 
 SimConnection::SimConnection(std::shared_ptr<Context> context, std::shared_ptr<Link> link, Direction end,
                              std::string peer)
-    : context_(std::move(context)), link_(std::move(link)), end_(end), peer_(std::move(peer)) {
+    : context_(std::move(context)),
+      link_(std::move(link)),
+      end_(end),
+      peer_(std::move(peer)),
+      one_sided_(*context_, *link_, end) {
   // Each end draws from its own numbers, so that the order of two threads does not matter.
   std::seed_seq seed{context_->options.seed, std::uint64_t{link_->number}, std::uint64_t(end_),
                      std::uint64_t{7}};
@@ -39,7 +43,11 @@ TransportError SimConnection::broken(bool sending) const {
   return {};
 }
 
-bool SimConnection::readable() const { return broken(false) || context_->now() >= in().next_arrival(); }
+bool SimConnection::readable() const {
+  return broken(false) || context_->now() >= in().next_arrival() ||
+         !link_->ended[static_cast<int>(end_)].empty() ||
+         context_->now() >= context_->next_completion(*link_, end_);
+}
 
 bool SimConnection::writable() const {
   return broken(true) || out().queued_bytes < link_->shape.window_bytes;
@@ -113,6 +121,7 @@ IoResult SimConnection::send(std::span<const ConstBytes> buffers) noexcept {
 IoResult SimConnection::receive(std::span<const MutableBytes> buffers) noexcept {
   const std::scoped_lock lock(context_->mutex);
   take_over();
+  context_->run_accesses(*link_);
   if (const auto error = broken(false)) return {0, error};
   std::size_t wanted = 0;
   for (const auto& buffer : buffers) wanted += buffer.size();
@@ -157,7 +166,8 @@ TransportError SimConnection::wait(bool want_send, Deadline deadline) noexcept {
                   .ready = [&] { return sleeper_.woken() || readable() || (want_send && writable()); },
                   .next =
                       [&] {
-                        const auto arrival = in().next_arrival();
+                        const auto arrival =
+                            std::min(in().next_arrival(), context_->next_completion(*link_, end_));
                         return arrival > context_->now() ? arrival : kNever;
                       }};
     const bool ready = context_->wait(lock, waiter);
@@ -173,6 +183,9 @@ void SimConnection::close() noexcept {
   auto& closed = link_->closed[static_cast<int>(end_)];
   if (closed) return;
   closed = true;
+  // No key of this end is worth anything any more, and what this end began does not go on.
+  link_->memory[static_cast<int>(end_)] = {};
+  context_->end_accesses(*link_, end_, {TransportErrc::kClosed, 0});
   link_->driver[static_cast<int>(end_)] = {};
   if (!link_->reset) {
     out().end_arrival = std::max(out().last_arrival, context_->now() + link_->shape.round_trip / 2);

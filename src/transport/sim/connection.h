@@ -2,6 +2,7 @@
 #pragma once
 
 #include "transport/sim/context.h"
+#include "transport/sim/one_sided.h"
 
 namespace avec::sim {
 
@@ -17,6 +18,9 @@ class SimConnection final : public Connection {
   TransportError wait(bool want_send, Deadline deadline) noexcept override;
   void wake() noexcept override { sleeper_.wake(); }
   void close() noexcept override;
+  OneSided* one_sided() noexcept override {
+    return link_->one_sided.kind == OneSidedKind::kNone ? nullptr : &one_sided_;
+  }
   std::string peer() const override { return peer_; }
   bool same_host() const noexcept override { return true; }
 
@@ -38,6 +42,7 @@ class SimConnection final : public Connection {
   const std::string peer_;
   Sleeper sleeper_;
   std::minstd_rand random_;  // sizes of short operations
+  SimOneSided one_sided_;
 };
 
 }  // namespace avec::sim

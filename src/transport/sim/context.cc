@@ -141,6 +141,8 @@ void Context::reset(Link& link, Direction blamed) {
     pipe.segments.clear();
     pipe.queued_bytes = 0;
   }
+  for (const auto end : {Direction::kFromClient, Direction::kFromServer})
+    end_accesses(link, end, {TransportErrc::kReset, 0});
   log(link, blamed, TraceEvent::Kind::kReset);
   changed();
 }

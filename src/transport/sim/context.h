@@ -72,6 +72,31 @@ struct Pipe {
   SimTime next_arrival() const;
 };
 
+/// Memory of one end that the other may reach.
+struct Memory {
+  struct Grant {
+    MutableBytes range;
+    RemoteAccess access = RemoteAccess::kRead;
+    RemoteKey key;
+  };
+  std::vector<MutableBytes> added;        // one entry per add(), and per allocate()
+  std::map<std::uint64_t, Grant> grants;  // by the key's first word
+};
+
+/// A one-sided access under way.
+struct Access {
+  std::uint64_t number = 0;  // of the link
+  std::uint64_t token = 0;
+  RemoteKey key;
+  RemoteAccess what = RemoteAccess::kRead;
+  std::uint64_t offset = 0;
+  MutableBytes here;  // a write only reads it
+  SimTime effect{0};  // when it reaches the owner's memory
+  SimTime end{0};     // when its end is known
+  bool done = false;
+  TransportError error;
+};
+
 /// A link: two pipes. Shared by its two ends and, until accepted, by the listener.
 struct Link {
   std::uint32_t number = 0;
@@ -83,6 +108,13 @@ struct Link {
   std::thread::id driver[2];             // the party of each end; none: nobody has driven it yet
   bool handed_over[2] = {false, false};  // its next driver has not come yet
   std::uint32_t steps[2] = {0, 0};
+
+  OneSidedOptions one_sided;
+  Memory memory[2];                         // of each end
+  std::deque<Access> accesses[2];           // that each end has begun, in order
+  std::deque<OneSidedCompletion> ended[2];  // not yet told
+  std::uint64_t access_count = 0;
+  std::uint64_t key_count = 0;
 };
 
 /// A thread that waits, as the clock sees it.
@@ -119,6 +151,12 @@ class Context {
   void changed();
   void log(Link& link, Direction end, TraceEvent::Kind kind, std::uint64_t bytes = 0);
   void reset(Link& link, Direction blamed);
+  /// Does the accesses of both ends whose time has come (one_sided.cc).
+  void run_accesses(Link& link);
+  /// When the first access of this end will be over; kNever: none is under way, or it is held.
+  SimTime next_completion(const Link& link, Direction end) const;
+  /// Every access of this end ends with `error`, now.
+  void end_accesses(Link& link, Direction end, TransportError error);
 
   mutable std::mutex mutex;
   NetworkOptions options;
@@ -129,6 +167,7 @@ class Context {
   std::vector<TraceEvent> trace;
 
  private:
+  void perform(Link& link, Direction end, Access& access);
   void record(const TraceEvent& event);
   bool everybody_waits() const;
   bool advance();

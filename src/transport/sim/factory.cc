@@ -69,6 +69,7 @@ ConnectResult SimNetwork::connect(std::string_view url, Deadline deadline) noexc
       link = std::make_shared<Link>();
       link->number = static_cast<std::uint32_t>(context.links.size());
       link->shape = context.options.shape;
+      link->one_sided = context.options.one_sided;
       link->faults = context.next_faults ? *context.next_faults : context.options.faults;
       context.next_faults.reset();
       link->pipes[0].reset_at = link->faults.reset_from_client_at;
@@ -145,6 +146,11 @@ void SimNetwork::set_shape(const Shape& shape) {
 void SimNetwork::set_faults(const Faults& faults) {
   const std::scoped_lock lock(context_->mutex);
   context_->options.faults = faults;
+}
+
+void SimNetwork::set_one_sided(const OneSidedOptions& one_sided) {
+  const std::scoped_lock lock(context_->mutex);
+  context_->options.one_sided = one_sided;
 }
 
 void SimNetwork::set_next_faults(const Faults& faults) {

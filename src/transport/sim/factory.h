@@ -44,6 +44,24 @@ struct Shape {
   std::size_t window_bytes = 4 << 20;
 };
 
+/// One-sided access (avec/one_sided.h), as different transports have it.
+enum class OneSidedKind : std::uint8_t {
+  kNone,          ///< payload travels in the stream
+  kAsynchronous,  ///< read() and write(): they take the link's time, and are visible when that has passed
+  kMapped         ///< mapped(): allocated memory itself; add() is kNotViable, read() and write() too
+};
+
+struct OneSidedOptions {
+  OneSidedKind kind = OneSidedKind::kNone;
+  /// Writes take the stream's way, and so come before what is sent after them. Otherwise they
+  /// take a way of their own and become visible as late as they may: with their completion.
+  bool ordered = false;
+  std::size_t slots_up_to = 0;
+  std::size_t add_from = SIZE_MAX;
+  /// Accesses of one end under way; one more would block.
+  std::size_t max_under_way = 64;
+};
+
 /// What goes wrong on a link, decided when it is connected.
 struct Faults {
   /// The link breaks once exactly so many bytes of that direction have been received; both
@@ -51,6 +69,9 @@ struct Faults {
   std::optional<std::uint64_t> reset_from_client_at, reset_from_server_at;
   /// send() and receive() move 1 to so many bytes, by the seed; 0: all that fits.
   std::size_t short_io_bytes = 0;
+  /// One-sided accesses of the link are counted from 0, those of both ends together: this one
+  /// fails, having moved nothing; in the middle of this one the link breaks.
+  std::optional<std::uint64_t> fail_access, reset_in_access;
 };
 
 struct NetworkOptions {
@@ -58,6 +79,8 @@ struct NetworkOptions {
   std::uint64_t seed = 1;
   Shape shape;
   Faults faults;
+  /// Off: a session over sim can be resumed, which no one-sided access can.
+  OneSidedOptions one_sided;
   /// Virtual time: a party that neither waits nor does anything for so long is passed over,
   /// so that a test fails instead of hanging. Real time.
   std::chrono::milliseconds stuck_after{2000};
@@ -97,6 +120,7 @@ class SimNetwork {
   /// For the links connected from now on.
   void set_shape(const Shape& shape);
   void set_faults(const Faults& faults);
+  void set_one_sided(const OneSidedOptions& one_sided);
   /// For the next link alone, in preference to set_faults.
   void set_next_faults(const Faults& faults);
   /// The next `count` connects are refused.
