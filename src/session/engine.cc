@@ -63,6 +63,9 @@ std::expected<void, Failure> Engine::start() {
     const LockGuard guard(lock_);
     connection_ = std::move(*data);
     watched_ = connection_->poll_descriptor();
+    // A connection that is replaced would take what it gave access to with it.
+    if (!keep_) one_sided_ = connection_->one_sided();
+    if (one_sided_ != nullptr) traits_ = one_sided_->traits();
     role_taken_ = true;
   }
   const auto accepted = receive_accept(*connection_, options_, deadline);
@@ -233,24 +236,6 @@ Result<> Engine::post_large(wire::Opcode opcode, ConstBytes body, ConstBytes pay
   return {};
 }
 
-Result<Pending> Engine::post_deferred_frame(wire::Opcode opcode, ConstBytes body, MutableBytes destination,
-                                            Attend attend) {
-  const std::size_t bytes = wire::kHeaderBytes + wire::padded(body.size());
-  while (true) {
-    if (auto room = lock_with_room(bytes); !room) return std::unexpected(room.error());
-    if (!replies_.deferred_full()) break;
-    Condition condition{Condition::Kind::kAnyDeferred};
-    await_condition(condition);
-    lock_.unlock();
-  }
-  const Frame frame = put_header(opcode, kWantsReply, body.size(), 0);
-  std::memcpy(frame.body, body.data(), body.size());
-  replies_.begin_deferred(frame.sequence, opcode, destination, attend == Attend::kNobody);
-  outbox_.commit(frame.bytes);
-  finish_post();
-  return frame.sequence;
-}
-
 // ---- calling -------------------------------------------------------------------------
 
 Result<> Engine::exchange(Call& call, wire::Opcode opcode, ConstBytes body, Deadline deadline) {
@@ -310,52 +295,13 @@ Result<std::vector<std::byte>> Engine::call_table(wire::Opcode opcode, ConstByte
   return std::move(call.table);
 }
 
-Result<> Engine::wait_while_pending(Pending pending) {
-  if (pending > last_round_trip_) {
-    last_round_trip_ = pending;
-    add_to(waited_, 1);
-    add_to(round_trips_, 1);
-  }
-  while (!over_) {
-    const Expected* expected = replies_.find(pending);
-    if (expected == nullptr || !expected->deferred) return {};
-    Condition condition{Condition::Kind::kDeferred, pending};
-    await_condition(condition);
-  }
-  return std::unexpected(over_error_);
-}
-
-Result<> Engine::wait_deferred(Pending pending) {
-  const LockGuard guard(lock_);
-  if (auto waited = wait_while_pending(pending); !waited) return waited;
-  const int status = replies_.take_failure(pending);
-  if (status != 0) return cuda_error(status, "a copy from the device");
-  return {};
-}
-
-bool Engine::deferred_done(Pending pending) {
-  const LockGuard guard(lock_);
-  return over_ || replies_.find(pending) == nullptr;
-}
-
-Result<> Engine::wait_for_destination(const void* begin, const void* end) {
-  const LockGuard guard(lock_);
-  while (!over_) {
-    const Deferred* deferred =
-        replies_.overlapping(static_cast<const std::byte*>(begin), static_cast<const std::byte*>(end));
-    if (deferred == nullptr) return {};
-    if (auto waited = wait_while_pending(deferred->sequence); !waited) return waited;
-  }
-  return std::unexpected(over_error_);
-}
-
 Counters Engine::counters() const {
   const auto get = [](const std::atomic<std::uint64_t>& counter) {
     return counter.load(std::memory_order_relaxed);
   };
   return {get(posted_),      get(waited_),         get(round_trips_),
           get(bytes_sent_),  get(bytes_received_), get(post_copied_) + get(receive_copied_),
-          get(source_waits_)};
+          get(source_waits_), get(one_sided_bytes_)};
 }
 
 // ---- waiting -------------------------------------------------------------------------
@@ -581,6 +527,7 @@ void Engine::abandon_after_fork() noexcept {
     if (const int descriptor = connection->poll_descriptor(); descriptor >= 0) ::close(descriptor);
     static_cast<void>(connection.release());
   };
+  one_sided_ = nullptr;  // the parent's memory and keys stay the parent's
   forget(connection_);
   forget(control_);
   static_cast<void>(progress_.release());

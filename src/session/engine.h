@@ -1,6 +1,7 @@
 // The session engine. What is written where:
 //
 //   engine.cc     opening, posting, calling, waiting, closing
+//   deferred.cc   calls whose replies come later, and payload by one-sided access
 //   receiving.cc  sending what is queued, receiving, dispatching (the role's work)
 //   recovery.cc   a lost link: reconnect or end
 //   progress.cc   the thread that works when nobody waits
@@ -39,9 +40,13 @@ class Engine final : public Session, private FrameHandler {
   const wire::HelloReply& hello() const override;
   std::string peer() const override { return peer_; }
   std::string device_reason() const override { return admission_.reason; }
-  Result<> wait_deferred(Pending pending) override;
+  Result<> wait_deferred(Pending pending, Counted counted) override;
   bool deferred_done(Pending pending) override;
   Result<> wait_for_destination(const void* begin, const void* end) override;
+  Result<> wait_until_unused(const void* begin, const void* end) override;
+  OneSided* one_sided() override { return one_sided_; }
+  Result<std::uint64_t> write_ahead(const RemoteKey& key, std::uint64_t offset,
+                                    ConstBytes from) override AVEC_UNCHECKED_LOCKING;
   std::uint64_t last_posted() const override { return last_sequence_.load(std::memory_order_relaxed); }
   Counters counters() const override;
   void close() override AVEC_UNCHECKED_LOCKING;
@@ -53,7 +58,9 @@ class Engine final : public Session, private FrameHandler {
   void end_post() override AVEC_UNCHECKED_LOCKING;
   Result<> post_frame(wire::Opcode opcode, ConstBytes body, ConstBytes payload) override;
   Result<Pending> post_deferred_frame(wire::Opcode opcode, ConstBytes body, MutableBytes destination,
-                                      Attend attend) override AVEC_UNCHECKED_LOCKING;
+                                      Attend attend) override;
+  Result<Pending> post_reference_frame(wire::Opcode opcode, ConstBytes body, const Reference& reference,
+                                       Attend attend) override;
   Result<std::vector<std::byte>> call_table(wire::Opcode opcode, ConstBytes body) override;
   Result<> call_struct(wire::Opcode opcode, ConstBytes body, MutableBytes reply) override;
 
@@ -73,7 +80,17 @@ class Engine final : public Session, private FrameHandler {
   /// Sends a call and waits for its reply or the deadline (kTimeout).
   Result<> exchange(Call& call, wire::Opcode opcode, ConstBytes body,
                     Deadline deadline) AVEC_UNCHECKED_LOCKING;
-  Result<> wait_while_pending(Pending pending) AVEC_REQUIRES(lock_);
+
+  // Deferred calls and one-sided access (deferred.cc).
+  Result<Pending> begin_deferred(wire::Opcode opcode, ConstBytes body, const DeferredMemory& memory,
+                                 Attend attend, std::uint64_t copied) AVEC_UNCHECKED_LOCKING;
+  Result<> wait_while_pending(Pending pending, Counted counted) AVEC_REQUIRES(lock_);
+  Result<> wait_for_overlap(const void* begin, const void* end, Replies::Use use) AVEC_EXCLUDES(lock_);
+  /// With the role: takes back the tokens of writes that have ended. True when there were any.
+  bool complete_writes() AVEC_EXCLUDES(lock_);
+  bool write_under_way(std::uint64_t token) const AVEC_REQUIRES(lock_);
+  /// With the role: what has to be over before the answer to a deferred call is told.
+  Result<> end_access() AVEC_EXCLUDES(lock_);
 
   // Waiting (engine.cc).
   /// Returns when `waiter` is done (true) or at the deadline (false).
@@ -161,13 +178,22 @@ class Engine final : public Session, private FrameHandler {
   std::uint64_t last_round_trip_ AVEC_GUARDED_BY(lock_) = 0;  ///< highest sequence whose reply was waited for
   int watched_ AVEC_GUARDED_BY(lock_) = -1;                   ///< the connection's poll_descriptor
 
+  std::vector<std::uint64_t> writes_ AVEC_GUARDED_BY(lock_);  ///< tokens of write_ahead() under way
+  std::uint64_t last_write_ AVEC_GUARDED_BY(lock_) = 0;
+
   // Written with the lock, read without.
+  std::atomic<std::size_t> writes_under_way_{0};  ///< size of writes_
   std::atomic<bool> leaving_{false};    ///< close() has begun: no end is worth a word any more
   std::atomic<bool> closing_{false};    ///< close() wants the role
   std::atomic<bool> over_flag_{false};  ///< over_, for those without the lock
 
   // With the role.
   std::unique_ptr<Connection> connection_;  ///< replaced with role and lock
+  /// Of connection_; null: payload travels in the stream. Fixed once opened.
+  OneSided* one_sided_ = nullptr;
+  OneSidedTraits traits_;
+  RemoteKey revoke_;          ///< of the call whose reply is coming in
+  std::uint64_t write_ = 0;   ///< the same
   Inbox inbox_;
   std::string text_;         ///< payload of a push under way
   std::string peer_reason_;  ///< of SessionClosed
@@ -176,7 +202,7 @@ class Engine final : public Session, private FrameHandler {
   std::unique_ptr<Connection> control_;
   wire::Admission admission_;
 
-  std::atomic<std::uint64_t> waited_{0}, round_trips_{0}, source_waits_{0};           // with the lock
+  std::atomic<std::uint64_t> waited_{0}, round_trips_{0}, source_waits_{0}, one_sided_bytes_{0};  // with the lock
   std::atomic<std::uint64_t> bytes_sent_{0}, bytes_received_{0}, receive_copied_{0};  // with the role
 
   std::mutex close_mutex_;

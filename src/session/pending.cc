@@ -24,7 +24,7 @@ void Replies::remove(Expected& expected) {
   if (*link != nullptr) *link = expected.next;
 }
 
-Deferred* Replies::begin_deferred(std::uint64_t sequence, wire::Opcode opcode, MutableBytes destination,
+Deferred* Replies::begin_deferred(std::uint64_t sequence, wire::Opcode opcode, const DeferredMemory& memory,
                                   bool unattended) {
   if (free_ == nullptr) {
     if (pool_.size() == limits::kMaxDeferred) return nullptr;
@@ -34,7 +34,7 @@ Deferred* Replies::begin_deferred(std::uint64_t sequence, wire::Opcode opcode, M
   deferred->sequence = sequence;
   deferred->opcode = opcode;
   deferred->deferred = true;
-  deferred->destination = destination;
+  deferred->memory = memory;
   deferred->unattended = unattended;
   deferred->previous_active = nullptr;
   deferred->next_active = active_;
@@ -68,11 +68,12 @@ int Replies::take_failure(std::uint64_t sequence) {
   return 0;
 }
 
-const Deferred* Replies::overlapping(const std::byte* begin, const std::byte* end) const {
+const Deferred* Replies::overlapping(const std::byte* begin, const std::byte* end, Use use) const {
   if (begin == end) return nullptr;
   for (const Deferred* deferred = active_; deferred != nullptr; deferred = deferred->next_active) {
-    const std::byte* first = deferred->destination.data();
-    if (first < end && begin < first + deferred->destination.size()) return deferred;
+    if (use == Use::kWritten && !deferred->memory.written) continue;
+    const std::byte* first = deferred->memory.bytes.data();
+    if (first < end && begin < first + deferred->memory.bytes.size()) return deferred;
   }
   return nullptr;
 }

@@ -79,9 +79,17 @@ struct Call : Expected {
   External* external = nullptr;  ///< its body, when that is large
 };
 
-/// A deferred call whose reply's payload goes to `destination`.
+/// What a deferred call does to memory of this process.
+struct DeferredMemory {
+  MutableBytes bytes;
+  bool in_reply = true;  ///< the reply's payload goes there; false: one-sided access
+  bool written = true;
+  RemoteKey key{};          ///< to be revoked when the reply has come
+  std::uint64_t write = 0;  ///< must have ended when the reply has come
+};
+
 struct Deferred : Expected {
-  MutableBytes destination;
+  DeferredMemory memory;
   bool unattended = false;  ///< nobody will wait for it: its failure goes to the callback
   Deferred* previous_active = nullptr;
   Deferred* next_active = nullptr;
@@ -89,7 +97,7 @@ struct Deferred : Expected {
 
 /// What a thread may wait for besides a reply to its own call.
 struct Condition {
-  enum class Kind : std::uint8_t { kRoom, kDeferred, kAnyDeferred };
+  enum class Kind : std::uint8_t { kRoom, kDeferred, kAnyDeferred, kWrite };
   Kind kind;
   std::uint64_t sequence = 0;  ///< of kDeferred
   Waiter waiter;
@@ -106,7 +114,7 @@ class Replies {
   void remove(Expected& expected);
 
   /// A deferred call, or null when limits::kMaxDeferred are under way.
-  Deferred* begin_deferred(std::uint64_t sequence, wire::Opcode opcode, MutableBytes destination,
+  Deferred* begin_deferred(std::uint64_t sequence, wire::Opcode opcode, const DeferredMemory& memory,
                            bool unattended);
   /// Its reply has come; a failure is kept for take_failure() unless it is unattended.
   void end_deferred(Deferred& deferred, int status);
@@ -114,8 +122,9 @@ class Replies {
   bool deferred_full() const { return free_ == nullptr && pool_.size() == limits::kMaxDeferred; }
   /// The status of a deferred call that is over, and forgets it. 0 when it succeeded.
   int take_failure(std::uint64_t sequence);
-  /// One deferred call whose destination overlaps [begin, end); null: none.
-  const Deferred* overlapping(const std::byte* begin, const std::byte* end) const;
+  enum class Use : std::uint8_t { kWritten, kAny };
+  /// One deferred call that writes to, or uses, memory that overlaps [begin, end); null: none.
+  const Deferred* overlapping(const std::byte* begin, const std::byte* end, Use use) const;
 
   /// Calls `visit` for each synchronous call, then forgets all replies.
   template <class Visit>

@@ -21,8 +21,10 @@ bool is_reply(const wire::FrameHeader& header) { return (header.flags() & kReply
 bool Engine::pump() {
   const bool sent = outbox_.has_unsent() && flush();
   if (over()) return true;
+  const bool ended = writes_under_way_.load(std::memory_order_relaxed) != 0 && complete_writes();
+  if (over()) return true;
   const bool received = receive();
-  return sent || received;
+  return sent || received || ended;
 }
 
 bool Engine::flush() {
@@ -119,9 +121,12 @@ Result<Sink> Engine::sink_of_reply(const wire::FrameHeader& header) {
   Sink sink;
   if (expected->deferred) {
     const auto& deferred = static_cast<const Deferred&>(*expected);
-    const std::size_t wanted = header.status() == 0 ? deferred.destination.size() : 0;
+    const DeferredMemory& memory = deferred.memory;
+    const std::size_t wanted = header.status() == 0 && memory.in_reply ? memory.bytes.size() : 0;
     if (header.payload_bytes() != wanted) return protocol_error("a reply with a payload of the wrong size");
-    if (wanted != 0) sink.payload = deferred.destination;
+    if (wanted != 0) sink.payload = memory.bytes;
+    revoke_ = memory.key;
+    write_ = memory.write;
     return sink;
   }
   auto& call = static_cast<Call&>(*expected);
@@ -153,6 +158,9 @@ Result<> Engine::end_reply(const wire::FrameHeader& header, ConstBytes body) {
   const wire::CallInfo* info = wire::call_info(header.opcode());
   if (info->reply_is_table) {
     if (auto verified = wire::verify_body(header, body); !verified) return verified;
+  }
+  if (one_sided_ != nullptr) {
+    if (auto ended = end_access(); !ended) return ended;
   }
   int unattended = 0;
   {

@@ -113,6 +113,9 @@ bool Engine::resume_over(std::unique_ptr<Connection> connection, std::uint64_t p
 void Engine::fail(const Error& error, std::string reason, bool notify) {
   if (over()) return;
   reason_ = std::move(reason);
+  // First of all: afterwards the executor reaches no memory that a call which returns, or the
+  // word that the session is over, makes the program free.
+  connection_->close();
   // Told before anybody's call returns, so that whoever gets the error can say why.
   if (notify && !opening_ && !leaving_ && callbacks_.closed) callbacks_.closed(reason_);
   {
@@ -126,7 +129,6 @@ void Engine::fail(const Error& error, std::string reason, bool notify) {
       mark_done(condition->waiter);
     }
   }
-  connection_->close();
 }
 
 }  // namespace avec::session

@@ -64,8 +64,14 @@ struct Counters {
   /// Waits for a reply: one per call, and one per wait_deferred of a reply that no later
   /// call's reply has overtaken.
   std::uint64_t round_trips = 0;
-  std::uint64_t bytes_sent = 0, bytes_received = 0, payload_copied = 0;
-  std::uint64_t source_waits = 0;  ///< large copies to the device that waited to have left
+  std::uint64_t bytes_sent = 0, bytes_received = 0;
+  /// Bytes of payload that a processor copied on this side: into the send buffer, out of the
+  /// receive buffer, into and out of slots. Not those of the system's sockets.
+  std::uint64_t payload_copied = 0;
+  /// Waits until the source of a copy to the device could be overwritten: had left, or had been
+  /// read by the executor. No round trips.
+  std::uint64_t source_waits = 0;
+  std::uint64_t one_sided_bytes = 0;  ///< payload that moved by one-sided access, both directions
 };
 
 /// Called by the driver thread, with the role held, for what the executor pushes. Must be
@@ -86,6 +92,25 @@ using Pending = std::uint64_t;
 enum class Attend : std::uint8_t {
   kWaiter,  ///< wait_deferred returns it
   kNobody   ///< nobody will call wait_deferred: Callbacks::deferred_error, as of a posted call
+};
+
+/// What a wait for a deferred reply is counted as (Counters).
+enum class Counted : std::uint8_t {
+  kRoundTrip,
+  kSource,  ///< source_waits
+  kNot      ///< one of several replies that come behind each other: the first was counted
+};
+
+/// Memory of this process that the executor reads or writes because of a deferred call.
+struct Reference {
+  MutableBytes memory;
+  RemoteAccess access = RemoteAccess::kRead;
+  /// Revoked when the reply has come, before anybody is told, and when the call could not be
+  /// posted. All zero: none.
+  RemoteKey key{};
+  /// The write_ahead() that the call depends on: its end too comes before anybody is told. 0: none.
+  std::uint64_t write = 0;
+  std::uint64_t copied = 0;  ///< bytes that the caller copies, or has copied (Counters)
 };
 
 class Session {
@@ -149,14 +174,32 @@ class Session {
     return post_deferred_frame(wire::CallTraits<Body>::opcode,
                                {reinterpret_cast<const std::byte*>(&body), sizeof body}, destination, attend);
   }
+  /// Posts a deferred call whose payload moves by one-sided access: the reply has none.
+  template <class Body>
+  Result<Pending> post_by_reference(const Body& body, const Reference& reference,
+                                    Attend attend = Attend::kWaiter) {
+    return post_reference_frame(wire::CallTraits<Body>::opcode,
+                                {reinterpret_cast<const std::byte*>(&body), sizeof body}, reference, attend);
+  }
   /// Waits for that reply; its status is returned. A failure is returned once; the last 64
   /// that nobody has asked for are remembered.
-  virtual Result<> wait_deferred(Pending pending) = 0;
+  virtual Result<> wait_deferred(Pending pending, Counted counted = Counted::kRoundTrip) = 0;
   /// True when its reply has come.
   virtual bool deferred_done(Pending pending) = 0;
   /// Waits until no deferred call is under way whose destination overlaps [begin, end)
-  /// (hazards: a host buffer about to be read or freed).
+  /// (hazards: a host buffer about to be read).
   virtual Result<> wait_for_destination(const void* begin, const void* end) = 0;
+  /// The same for every deferred call that reads or writes there (a buffer about to be freed).
+  virtual Result<> wait_until_unused(const void* begin, const void* end) = 0;
+
+  /// Access to memory of the executor and for the executor, or null: payload travels in the
+  /// stream, as always where the session can be resumed. Valid as long as the session object;
+  /// once the session is over no key is worth anything, and that before any call says so.
+  virtual OneSided* one_sided() { return nullptr; }
+  /// Writes into memory of the executor: frames that are posted afterwards find the bytes there.
+  /// Waits for room. `from` is free when the call has been answered that has this as its
+  /// Reference::write.
+  virtual Result<std::uint64_t> write_ahead(const RemoteKey& key, std::uint64_t offset, ConstBytes from) = 0;
 
   /// Sequence of the last frame posted by anybody.
   virtual std::uint64_t last_posted() const = 0;
@@ -176,6 +219,8 @@ class Session {
   virtual Result<> post_frame(wire::Opcode, ConstBytes body, ConstBytes payload) = 0;
   virtual Result<Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination,
                                               Attend attend) = 0;
+  virtual Result<Pending> post_reference_frame(wire::Opcode, ConstBytes body, const Reference& reference,
+                                               Attend attend) = 0;
   /// The reply's body (verified), for table replies; struct replies are written to `reply`.
   virtual Result<std::vector<std::byte>> call_table(wire::Opcode, ConstBytes body) = 0;
   virtual Result<> call_struct(wire::Opcode, ConstBytes body, MutableBytes reply) = 0;

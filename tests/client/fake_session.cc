@@ -50,7 +50,9 @@ std::vector<std::byte> make_hello() {
 
 }  // namespace
 
-FakeSession::FakeSession() : hello_(make_hello()) {}
+FakeSession::FakeSession(std::optional<OneSidedTraits> traits) : hello_(make_hello()) {
+  if (traits) access = std::make_unique<FakeOneSided>(*traits);
+}
 
 std::vector<wire::Opcode> FakeSession::order() {
   std::scoped_lock lock(mutex_);
@@ -122,7 +124,105 @@ Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, C
   return session::Pending{1};
 }
 
-Result<> FakeSession::wait_deferred(session::Pending) {
+// ---- copies by reference -------------------------------------------------------------
+
+RemoteKey key_of(const wire::RemoteKeyWords& words) {
+  return {{words.a(), words.b(), words.c(), words.d()}};
+}
+
+template <class Body>
+std::byte* FakeSession::reached(const Body& copy, RemoteAccess wanted, bool mirrored) {
+  const RemoteKey key = key_of(copy.key());
+  const std::uint64_t bytes = copy.width() * copy.height();
+  MutableBytes range = access->reach(key ? key : slots_, wanted);
+  if (!key && mirrored) {
+    const ConstBytes mirror = access->mirror();
+    range = {const_cast<std::byte*>(mirror.data()), mirror.size()};
+  }
+  if (copy.offset() + bytes <= range.size()) return range.data() + copy.offset();
+  ++worthless_references;
+  return nullptr;
+}
+
+void FakeSession::answer(const Held& held) {
+  if (held.frame.opcode == wire::Opcode::CopyToDeviceFrom) {
+    const auto copy = held.frame.as<wire::CopyToDeviceFrom>();
+    if (const std::byte* from = reached(copy, RemoteAccess::kRead, !access->traits().maps)) {
+      for (std::uint64_t i = 0; i < copy.width() * copy.height(); ++i)
+        memory[copy.destination() + i / copy.width() * copy.pitch() + i % copy.width()] = from[i];
+    }
+  } else {
+    const auto copy = held.frame.as<wire::CopyFromDeviceTo>();
+    if (std::byte* to = reached(copy, RemoteAccess::kWrite, false)) {
+      for (std::uint64_t i = 0; i < copy.width() * copy.height(); ++i)
+        to[i] = memory[copy.source() + i / copy.width() * copy.pitch() + i % copy.width()];
+    }
+  }
+  if (held.reference.key) access->revoke(held.reference.key);
+  const auto failed = failures_.find(held.frame.opcode);
+  if (failed != failures_.end()) {
+    failed_[held.pending] = failed->second;
+    failures_.erase(failed);
+  }
+}
+
+void FakeSession::answer_held() {
+  std::scoped_lock lock(mutex_);
+  for (const Held& held : held_) answer(held);
+  held_.clear();
+}
+
+std::size_t FakeSession::held_count() {
+  std::scoped_lock lock(mutex_);
+  return held_.size();
+}
+
+Result<session::Pending> FakeSession::post_reference_frame(wire::Opcode opcode, ConstBytes body,
+                                                           const session::Reference& reference,
+                                                           session::Attend) {
+  Frame frame{opcode, {body.begin(), body.end()}, {}};
+  std::scoped_lock lock(mutex_);
+  ++references;
+  one_sided_bytes += reference.memory.size();
+  copied += reference.copied;
+  const Held held{++last_pending_, frame, reference};
+  frames_.push_back(std::move(frame));
+  if (references_linger) {
+    held_.push_back(held);
+  } else {
+    answer(held);
+  }
+  return held.pending;
+}
+
+Result<std::uint64_t> FakeSession::write_ahead(const RemoteKey& key, std::uint64_t offset, ConstBytes from) {
+  const IoResult written = access->write(key, offset, from, 1);
+  if (written.error) return std::unexpected(Error{Origin::kTransport, static_cast<int>(written.error.code)});
+  return 1;
+}
+
+bool FakeSession::deferred_done(session::Pending pending) {
+  std::scoped_lock lock(mutex_);
+  const auto same = [&](const Held& held) { return held.pending == pending; };
+  return !downloads_linger && std::ranges::none_of(held_, same);
+}
+
+Result<> FakeSession::wait_deferred(session::Pending pending, session::Counted counted) {
+  if (counted == session::Counted::kSource) ++source_waits;
+  if (pending > 1) {
+    std::scoped_lock lock(mutex_);
+    if (counted == session::Counted::kRoundTrip) ++round_trips;
+    // In order, as the executor answers.
+    while (!held_.empty() && held_.front().pending <= pending) {
+      answer(held_.front());
+      held_.pop_front();
+    }
+    const auto failed = failed_.find(pending);
+    if (failed == failed_.end()) return {};
+    const int status = failed->second;
+    failed_.erase(failed);
+    return cuda_error(status);
+  }
   ++round_trips;
   if (const auto status = failure(wire::CallTraits<wire::CopyFromDevice>::opcode)) return cuda_error(*status);
   return {};
@@ -172,6 +272,15 @@ Result<> FakeSession::call_struct(wire::Opcode opcode, ConstBytes body, MutableB
   } else if (opcode == wire::CallTraits<wire::MemGetInfo>::opcode) {
     const wire::MemGetInfoReply info(memory_left, std::uint64_t{1} << 30);
     std::memcpy(reply.data(), &info, sizeof info);
+  } else if (opcode == wire::Opcode::SlotsOpen) {
+    const auto slots = frame.as<wire::SlotsOpen>();
+    slots_ = key_of(slots.key());
+    wire::SlotsOpenReply opened;
+    if (!access->traits().maps) {
+      const RemoteKey mirror = access->make_mirror(slots.bytes());
+      opened = wire::SlotsOpenReply({mirror.words[0], mirror.words[1], mirror.words[2], mirror.words[3]});
+    }
+    std::memcpy(reply.data(), &opened, sizeof opened);
   } else if (opcode == wire::CallTraits<wire::OccupancyBlocks>::opcode) {
     const wire::OccupancyBlocksReply blocks(2048 / frame.as<wire::OccupancyBlocks>().block_size(), 0);
     std::memcpy(reply.data(), &blocks, sizeof blocks);
@@ -183,10 +292,13 @@ session::Counters FakeSession::counters() const {
   session::Counters counters;
   counters.posted = posted_;
   counters.round_trips = counters.waited = round_trips;
+  counters.source_waits = source_waits;
+  counters.one_sided_bytes = one_sided_bytes;
+  counters.payload_copied = copied;
   return counters;
 }
 
-Fixture::Fixture() {
+Fixture::Fixture(std::optional<OneSidedTraits> traits) : session(std::make_shared<FakeSession>(traits)) {
   client::primary_retain(client, &context, 0);
   client::context_set_current(context);
 }

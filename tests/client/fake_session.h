@@ -5,13 +5,30 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
+#include <unordered_map>
 #include <vector>
 
 #include "client/client.h"
 #include "client/context.h"
 #include "session/session.h"
+#include "support/fake_one_sided.h"
 
 namespace avec::test {
+
+/// Bytes of device memory, zero until written.
+class DeviceBytes {
+ public:
+  std::byte& operator[](std::uint64_t address) {
+    auto& page = pages_[address / kPage];
+    if (page.empty()) page.resize(kPage);
+    return page[address % kPage];
+  }
+
+ private:
+  static constexpr std::uint64_t kPage = 64u << 10;
+  std::unordered_map<std::uint64_t, std::vector<std::byte>> pages_;
+};
 
 struct Frame {
   wire::Opcode opcode;
@@ -26,7 +43,8 @@ struct Frame {
 
 class FakeSession : public session::Session {
  public:
-  FakeSession();
+  /// With traits: payload can move by one-sided access.
+  explicit FakeSession(std::optional<OneSidedTraits> traits = std::nullopt);
 
   /// Frames of one call, in order.
   template <class Body>
@@ -56,18 +74,24 @@ class FakeSession : public session::Session {
   std::string log;                                     ///< of ModuleLoad
   int load_status = 0;
   std::size_t round_trips = 0;
-  std::map<std::uint64_t, std::byte> memory;  ///< what copies to the device wrote
+  DeviceBytes memory;  ///< what copies to the device wrote
 
   const wire::HelloReply& hello() const override {
     return *flatbuffers::GetRoot<wire::HelloReply>(hello_.data());
   }
   std::string peer() const override { return "fake://"; }
-  Result<> wait_deferred(session::Pending) override;
-  bool deferred_done(session::Pending) override { return !downloads_linger; }
+  Result<> wait_deferred(session::Pending, session::Counted) override;
+  bool deferred_done(session::Pending pending) override;
   Result<> wait_for_destination(const void* begin, const void*) override {
     destinations_waited.push_back(begin);
     return {};
   }
+  Result<> wait_until_unused(const void* begin, const void* end) override {
+    if (held_count() != 0) answer_held();
+    return wait_for_destination(begin, end);
+  }
+  OneSided* one_sided() override { return access.get(); }
+  Result<std::uint64_t> write_ahead(const RemoteKey& key, std::uint64_t offset, ConstBytes from) override;
   std::uint64_t last_posted() const override { return 0; }
   session::Counters counters() const override;
   void close() override { closed = true; }
@@ -77,12 +101,22 @@ class FakeSession : public session::Session {
   bool downloads_linger = false;  ///< replies of deferred calls do not come by themselves
   std::vector<const void*> destinations_waited;
 
+  std::unique_ptr<FakeOneSided> access;  ///< null: payload travels in the stream
+  /// Copies by reference are answered, and done, when somebody waits for them.
+  bool references_linger = false;
+  std::size_t held_count();
+  void answer_held();
+  std::size_t references = 0, source_waits = 0, worthless_references = 0;
+  std::uint64_t one_sided_bytes = 0, copied = 0;
+
  protected:
   Result<Slot> begin_post(wire::Opcode, std::size_t body_bytes, std::size_t payload_bytes) override;
   void end_post() override;
   Result<> post_frame(wire::Opcode, ConstBytes body, ConstBytes payload) override;
   Result<session::Pending> post_deferred_frame(wire::Opcode, ConstBytes body, MutableBytes destination,
                                                session::Attend) override;
+  Result<session::Pending> post_reference_frame(wire::Opcode, ConstBytes body, const session::Reference&,
+                                                session::Attend) override;
   Result<std::vector<std::byte>> call_table(wire::Opcode, ConstBytes body) override;
   Result<> call_struct(wire::Opcode, ConstBytes body, MutableBytes reply) override;
 
@@ -90,6 +124,14 @@ class FakeSession : public session::Session {
   void keep(Frame frame);
   std::optional<int> failure(wire::Opcode opcode);
   void act(const Frame& frame);
+  struct Held {
+    session::Pending pending;
+    Frame frame;
+    session::Reference reference;
+  };
+  void answer(const Held& held);
+  template <class Body>
+  std::byte* reached(const Body& copy, RemoteAccess access_wanted, bool mirrored);
 
   std::mutex mutex_;
   std::vector<std::byte> hello_;
@@ -99,13 +141,17 @@ class FakeSession : public session::Session {
   std::map<std::uint64_t, std::uint64_t> mapped_;
   std::vector<std::array<std::uint8_t, 32>> images_;
   std::uint64_t posted_ = 0;
+  std::deque<Held> held_;
+  session::Pending last_pending_ = 1;
+  std::map<session::Pending, int> failed_;
+  RemoteKey slots_;
 };
 
 /// A client over a fake session, with its device's primary context current on this thread.
 struct Fixture {
-  Fixture();
+  explicit Fixture(std::optional<OneSidedTraits> traits = std::nullopt);
   ~Fixture();
-  std::shared_ptr<FakeSession> session = std::make_shared<FakeSession>();
+  std::shared_ptr<FakeSession> session;
   client::Client client{session};
   CUcontext context = nullptr;
 };
