@@ -3,8 +3,11 @@
 # are kept in $cache and used as they are from then on, without a network.
 # shellcheck shell=bash disable=SC2154  # here, cache, control and skip are run.sh's
 
-# In the order in which they are loaded; one with ? may be missing or built in.
-readonly kModules="virtio_pci 9pnet_virtio 9p overlay virtio_net veth dummy ?crc32_generic rdma_rxe rdma_ucm ?ib_umad ?sch_netem"
+# Loaded for the root and, at the same time, for the network; for a cable to another guest only in
+# such a guest. One with ? may be missing or built in.
+readonly kRootModules="virtio_pci 9pnet_virtio 9p overlay"
+readonly kNetworkModules="veth dummy ?crc32_generic rdma_rxe rdma_ucm ?ib_umad ?sch_netem"
+readonly kCableModules="virtio_net"
 
 prepare_image() {
   local stamp
@@ -86,32 +89,67 @@ fetch_kernel() {
   rm -rf "$work"
 }
 
-# Copies kModules and what they need from root $1 to folder $3, unpacked, with their order of loading.
+# The files of modules $3... and of what they need, in their order of loading.
+module_files() {
+  local root=$1 version=$2 module
+  shift 2
+  for module in "$@"; do
+    modprobe -d "$root" -S "$version" --show-depends "${module#\?}" 2>/dev/null || [ "${module:0:1}" = '?' ] ||
+      skip "Linux $version has no $module"
+  done | awk '$1 == "insmod" && !seen[$2]++ {print $2}'
+}
+
+# Copies module $1 to folder $2, unpacked and without its signature, which takes longer to check
+# under emulation than the module takes to load; prints its name there.
+copy_module() {
+  local name
+  name=$(basename "$1")
+  case $name in
+    *.xz) name=${name%.xz}; xz -dc "$1" >"$2/$name";;
+    *.zst) name=${name%.zst}; zstd -dcq "$1" >"$2/$name";;
+    *) cp "$1" "$2/$name";;
+  esac
+  ! command -v strip >/dev/null || strip --strip-debug "$2/$name"
+  echo "$name"
+}
+
+# Copies the modules from root $1 to folder $3, with the orders in which they are loaded: first what
+# both the root and the network need, as these two are loaded at the same time.
 collect_modules() {
-  local module file name
+  local part file
   mkdir -p "$3"
-  for module in $kModules; do
-    modprobe -d "$1" -S "$2" --show-depends "${module#\?}" 2>/dev/null || [ "${module:0:1}" = '?' ] ||
-      skip "the kernel $2 has no $module"
-  done | awk '$1 == "insmod" && !seen[$2]++ {print $2}' | while read -r file; do
-    name=$(basename "$file")
-    case $name in
-      *.xz) name=${name%.xz}; xz -dc "$file" >"$3/$name";;
-      *.zst) name=${name%.zst}; zstd -dcq "$file" >"$3/$name";;
-      *) cp "$file" "$3/$name";;
-    esac
-    echo "$name"
-  done >"$3/order"
+  # shellcheck disable=SC2086
+  {
+    module_files "$1" "$2" $kRootModules >"$work/root.files"
+    module_files "$1" "$2" $kNetworkModules >"$work/network.files"
+    module_files "$1" "$2" $kCableModules >"$work/cable.files"
+  }
+  grep -Fxf "$work/root.files" "$work/network.files" >"$work/first.files" || :
+  : >"$work/done.files"
+  for part in first root network cable; do
+    while read -r file; do
+      ! grep -Fxq "$file" "$work/done.files" || continue
+      echo "$file" >>"$work/done.files"
+      copy_module "$file" "$3"
+    done <"$work/$part.files" >"$3/order.$part"
+  done
 }
 
 build_initrd() {
-  local work
+  local work tool
   work=$(mktemp -d "$cache/new.XXXXXX")
   mkdir -p "$work/root"/{bin,proc,sys,dev,host,root,upper}
   cp "$(command -v busybox)" "$work/root/bin/busybox"
-  ln -s busybox "$work/root/bin/sh"
+  for tool in sh mount mkdir ln cp sed insmod hostname printf switch_root reboot; do
+    ln -s busybox "$work/root/bin/$tool"
+  done
+  for tool in ip rdma; do
+    cp -L "$(command -v "$tool")" "$work/root/bin/$tool"
+    ldd "$(command -v "$tool")" | grep -o '/[^ ]*' | xargs -I{} cp -L --parents {} "$work/root"
+  done
   cp -r "$cache/kernel/modules" "$work/root/modules"
   install -m 755 "$here/stage1.sh" "$work/root/init"
+  # Not compressed: unpacking takes time under emulation.
   (cd "$work/root" && find . | cpio -o -H newc --quiet) >"$work/initrd"
   rm -f "$cache"/initrd-*
   mv "$work/initrd" "$initrd"

@@ -97,21 +97,35 @@ choose_accel() {
   kvm_verdict=$verdict
 }
 
-# What the guest's second stage reads: its own script, the settings, the environment, the command.
+# Prints $1 as one word of the shell.
+quote() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
+
+# The command as the guest's shell runs it: the caller's environment, folder, words. A limit of locked
+# memory means nothing to a process that may exceed it: those rights go, too.
+write_command() {
+  local entry word
+  while IFS= read -r -d '' entry; do
+    [[ ${entry%%=*} =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || continue
+    echo "export ${entry%%=*}=$(quote "${entry#*=}")"
+  done < <(env -0)
+  echo "cd $(quote "$PWD") || exit"
+  printf 'exec '
+  [ -z "$memlock" ] || printf '%s ' /usr/bin/prlimit "--memlock=$memlock:$memlock" \
+    /usr/bin/setpriv --bounding-set=-ipc_lock,-sys_resource --inh-caps=-ipc_lock,-sys_resource --
+  for word in "${command[@]}"; do quote "$word"; done
+}
+
+# What the guest's second stage reads, and where it writes; the devices for it.
 write_control() {
-  cp "$here/stage2.sh" "$control/stage2.sh"
   local share index=0
-  {
-    printf 'network=%q memlock=%q directory=%q\nshares=(' "$network" "$memlock" "$PWD"
-    for share in "${shares[@]}"; do printf '%q ' "$share"; done
-    echo ')'
-  } >"$control/settings"
-  export -p >"$control/environment"
-  printf '%q ' "${command[@]}" >"$control/command"
+  cp "$here/stage2.sh" "$control/stage2.sh"
+  write_command >"$control/command"
+  : >"$control/shares"
   : >"$control/out"
   : >"$control/err"
   devices=()
   for share in "${shares[@]}"; do
+    echo "share$index $share" >>"$control/shares"
     devices+=(-virtfs "local,path=${share//,/,,},mount_tag=share$index,security_model=none,multidevs=remap")
     index=$((index + 1))
   done
@@ -126,7 +140,9 @@ write_control() {
 # Starts QEMU, limited to the given seconds; sets qemu to the process to wait for. It dies with us,
 # however we die.
 start_guest() {
-  local cpu append="console=ttyS0 panic=-1 mitigations=off random.trust_cpu=on $idle_poll"
+  local cpu append="console=ttyS0 panic=-1 mitigations=off random.trust_cpu=on avec.network=${network%%:*} $idle_poll"
+  # Seconds of emulation that nobody here profits from: self-tests, a check of the page tables, certificates.
+  append+=" cryptomgr.notests rodata=off initcall_blacklist=load_system_certificate_list,init_kprobe_trace"
   rm -f "$control/booted" "$control/status" "$control/pid"
   case $accel in
     kvm) cpu=(-accel kvm -cpu host);;
