@@ -1,4 +1,8 @@
-"""What the end-to-end tests share: starting executors and programs, with a deadline on each."""
+"""What the end-to-end tests share: starting executors and programs, with a deadline on each.
+
+The whole suite runs over another transport with AVEC_TEST_TRANSPORT=shm (rdma, auto; tcp is the
+default); AVEC_TEST_HOST is the address that executors listen on, where loopback has no such device.
+"""
 
 import contextlib
 import os
@@ -11,12 +15,16 @@ import unittest
 BUILD = pathlib.Path(os.environ["AVEC_BUILD"])
 SOURCE = pathlib.Path(os.environ["AVEC_SOURCE"])
 AVEC = BUILD / "bin" / "avec"
-DEADLINE_S = 120
+TRANSPORT = os.environ.get("AVEC_TEST_TRANSPORT", "tcp")
+HOST = os.environ.get("AVEC_TEST_HOST", "127.0.0.1")
+DEADLINE_S = 120 if TRANSPORT != "rdma" else 600  # in an emulated machine
 
 
 def clean_environment(**extra):
     """The environment without the caller's AVEC_ and CUDA_ variables."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AVEC_", "CUDA_", "LD_"))}
+    if "AVEC_RDMA_DEVICE" in os.environ:
+        kept["AVEC_RDMA_DEVICE"] = os.environ["AVEC_RDMA_DEVICE"]
     kept["AVEC_CACHE_DIR"] = str(BUILD / "tests" / "module-cache")
     kept.update({k: str(v) for k, v in extra.items()})
     return kept
@@ -28,7 +36,7 @@ def program(name):
 
 
 class Serve:
-    """`avec serve` on a free loopback port for the length of a with block."""
+    """`avec serve` on a free port for the length of a with block; url names the suite's transport."""
 
     def __init__(self, *arguments, **environment):
         self.arguments = arguments
@@ -37,7 +45,7 @@ class Serve:
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            [AVEC, "serve", "--listen", "tcp://127.0.0.1:0", "--device", "cpu", *self.arguments],
+            [AVEC, "serve", "--listen", f"tcp://{HOST}:0", "--device", "cpu", *self.arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment(**self.environment))
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
@@ -45,7 +53,7 @@ class Serve:
         if not line.startswith("listening on "):
             self.process.kill()
             raise AssertionError(f"avec serve did not start: {line!r} {''.join(self.log)}")
-        self.url = line.split()[-1]
+        self.url = line.split()[-1].replace("tcp://", TRANSPORT + "://", 1)
         return self
 
     def _read_log(self):
@@ -80,7 +88,7 @@ def run_avec(*command, executor=None, local=False, options=(), timeout=DEADLINE_
     """`avec run` to its end; returns the completed process with text output."""
     words = [AVEC, "run", *options]
     if local:
-        words += ["--local", "--device", "cpu"]
+        words += ["--local", "--device", "cpu", "-e", TRANSPORT + "://"]
     if executor:
         words += ["--executor", executor]
     return subprocess.run([*words, "--", *command], capture_output=True, text=True, timeout=timeout,
