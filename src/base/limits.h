@@ -31,6 +31,15 @@ inline constexpr std::size_t kSendBufferBytes = 1u << 20;
 /// Frames kept for resending, bytes, when the session can be resumed.
 inline constexpr std::size_t kReplayBytes = 8u << 20;
 
+/// One slot of a session, bytes, and their number: payload in pageable memory passes through them
+/// (docs/zero-copy.md). A megabyte takes a copy engine 20 us, several times what its frame costs,
+/// and 32 of them keep a link of 100 Gbit/s full over a round trip of 2.5 ms.
+inline constexpr std::size_t kSlotBytes = 1u << 20;
+inline constexpr std::size_t kSlots = 32;
+/// Several threads copy payload into and out of slots from this many bytes on; and at most so many.
+inline constexpr std::size_t kThreadedCopyBytes = 2u << 20;
+inline constexpr unsigned kMaxCopyThreads = 64;
+
 /// Deferred replies under way in one session: as many copies from the device as a program
 /// queues at once; the next one waits.
 inline constexpr std::size_t kMaxDeferred = 4096;
@@ -41,6 +50,10 @@ inline constexpr std::size_t kMaxTextBytes = 1u << 20;
 inline constexpr std::size_t kChunkBytes = 4u << 20;
 /// The arena of a worker, bytes; a payload waits for a free chunk beyond.
 inline constexpr std::size_t kArenaBytes = 64u << 20;
+/// Pinned buffers of a client that one executor has mapped; together at most kHostRangeBytes.
+inline constexpr std::size_t kMaxHostRegions = 1u << 16;
+/// Slots of one session, bytes: pinned at both ends for as long as it lasts.
+inline constexpr std::uint64_t kMaxSlotsBytes = 256u << 20;
 /// Posted work held back because a stream's queue is full, bytes of frames per session.
 inline constexpr std::size_t kBacklogBytes = 64u << 20;
 /// Launches issued to one stream and not known to have finished. The driver blocks at
@@ -50,6 +63,11 @@ inline constexpr std::uint32_t kLaunchWindow = 512;
 /// The common address ranges, bytes: twice the memory of the largest GPU, since addresses rest while work drains.
 inline constexpr std::uint64_t kDeviceRangeBytes = std::uint64_t{1} << 38;
 inline constexpr std::uint64_t kHostRangeBytes = std::uint64_t{1} << 38;
+
+/// Memory that one end of a connection shares with the other: how many pieces, and bytes together. A
+/// process may have 65,530 mappings; the bytes are those of the range in which the memory lies.
+inline constexpr std::size_t kMaxSharedMemories = 4096;
+inline constexpr std::uint64_t kMaxSharedBytes = kHostRangeBytes;
 
 /// Sessions of one broker.
 inline constexpr std::uint32_t kMaxSessions = 256;

@@ -44,6 +44,7 @@ class Session::UploadSink final : public PayloadSink {
     return {chunk_->data + filled_, static_cast<std::size_t>(piece_.bytes - filled_)};
   }
 
+  void copied(std::size_t bytes) override { session_.copied_bytes_ += bytes; }
   void advance(std::size_t bytes) override {
     if (status_ != CUDA_SUCCESS) return;
     filled_ += bytes;
@@ -142,6 +143,7 @@ Result<> Session::upload_whole(const Header& call, Stream& stream, const Extent&
     return {};
   }
   std::memcpy(room.data, payload.data(), payload.size());
+  copied_bytes_ += payload.size();
   return finish(call, upload_piece(stream, piece_at(extent, 0, payload.size()), room.chunk, room.data));
 }
 
@@ -152,6 +154,7 @@ bool Session::issue_upload(Held& held, Stream& stream, const Extent& extent) {
     if (chunk == nullptr) return false;
     const CopyPiece piece = piece_at(extent, held.done_bytes, arena_.chunk_bytes());
     std::memcpy(chunk->data, held.payload.data() + (held.done_bytes - held.payload_base), piece.bytes);
+    copied_bytes_ += piece.bytes;
     held.done_bytes += piece.bytes;
     if (CUresult status = upload_piece(stream, piece, chunk, chunk->data); status != CUDA_SUCCESS) {
       finish(held.header, status);
@@ -186,71 +189,63 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& c
   if (!extent.sane()) return protocol_error("a copy whose sizes do not fit together");
   CUresult status;
   Stream* stream = find_stream(call.stream(), status);
-  if (stream == nullptr) return finish(header, status);
-  if (status = check_extent(extent); status != CUDA_SUCCESS) return finish(header, status);
-  if (extent.bytes() == 0) {
-    if (hold(*stream)) return {};
-    return answer_when_done(header, *stream);
+  if (stream != nullptr) status = check_extent(extent);
+  if (status != CUDA_SUCCESS) {
+    if (replaying_ == nullptr) return finish(header, status);
+    return fail_held(*replaying_, status), Result<>();
   }
-  if (extent.bytes() <= limits::kInlinePayloadBytes) {
-    if (hold(*stream)) return {};
-    before_issue(*stream);
-    const Arena::Piece room = arena_.acquire_piece(extent.bytes());
-    if (room.data == nullptr) {
-      incomplete_ = replaying_ != nullptr;
-      if (replaying_ == nullptr) keep(*stream, copy_of_frame());
-      return {};
-    }
-    make_current(*stream->context);
-    status = copy_from_device(driver_, piece_at(extent, 0, extent.bytes()), room.data, stream->handle);
-    if (status != CUDA_SUCCESS) {
-      arena_.release(room.chunk);
-      return finish(header, status);
-    }
-    downloads_.issued_small(header, *stream, room, extent.bytes());
-    return {};
-  }
+  if (hold(*stream)) return {};
+  if (extent.bytes() == 0) return answer_when_done(header, *stream);
+  return download(header, *stream, extent, {});
+}
+
+/// A copy from the device that need not be held: into the answer, or to the client's memory.
+Result<> Session::download(const Header& header, Stream& stream, const Extent& extent,
+                           const std::optional<PeerMemory>& to) {
+  if (extent.bytes() <= limits::kInlinePayloadBytes) return download_small(header, stream, extent, to);
+  std::shared_ptr<Download> copy = replaying_ != nullptr ? replaying_->download : nullptr;
   // A client that is slow to acknowledge what it could ask for again waits for its next copies.
   const bool too_much_kept = link_.resumable() && link_.kept_bytes() > limits::kArenaBytes;
-  if (replaying_ == nullptr) {
-    if (hold(*stream)) return {};
+  if (copy == nullptr && !too_much_kept) {
+    before_issue(stream);
+    copy = downloads_.begin(header, extent, stream, to);
+  }
+  if (copy != nullptr) downloads_.issue(copy);
+  const bool complete = copy != nullptr && copy->all_issued();
+  if (replaying_ != nullptr) {
+    replaying_->download = std::move(copy);
+    incomplete_ = !complete;
+  } else if (!complete) {
     Held held = copy_of_frame();
-    if (!too_much_kept) {
-      before_issue(*stream);
-      held.download = downloads_.begin(header, extent, *stream);
-      downloads_.issue(held.download);
-      if (held.download->all_issued()) return {};
-    }
-    keep(*stream, std::move(held));
-    return {};
+    held.download = std::move(copy);
+    if (to) held.region = to->region;
+    keep(stream, std::move(held));
   }
-  if (replaying_->download == nullptr && !too_much_kept) {
-    before_issue(*stream);
-    replaying_->download = downloads_.begin(header, extent, *stream);
-  }
-  if (replaying_->download != nullptr) downloads_.issue(replaying_->download);
-  incomplete_ = replaying_->download == nullptr || !replaying_->download->all_issued();
   return {};
 }
 
-Result<> Session::operator()(const Header&, const wire::CopyToDeviceFrom&) {
-  return protocol_error("a copy by one-sided access on a connection without it");
-}
-
-Result<> Session::operator()(const Header&, const wire::CopyFromDeviceTo&) {
-  return protocol_error("a copy by one-sided access on a connection without it");
-}
-
-Result<> Session::operator()(const Header&, const wire::HostMemoryOpen&) {
-  return protocol_error("memory for one-sided access on a connection without it");
-}
-
-Result<> Session::operator()(const Header&, const wire::HostMemoryClose&) {
-  return protocol_error("memory for one-sided access on a connection without it");
-}
-
-Result<> Session::operator()(const Header&, const wire::SlotsOpen&) {
-  return protocol_error("slots on a connection without one-sided access");
+Result<> Session::download_small(const Header& header, Stream& stream, const Extent& extent,
+                                 const std::optional<PeerMemory>& to) {
+  const bool by_peer = to && to->region == nullptr;
+  before_issue(stream);
+  const Arena::Piece room = arena_.acquire_piece(extent.bytes(), by_peer);
+  if (room.data == nullptr) {
+    if (by_peer && arena_.unreachable()) return finish(header, CUDA_ERROR_OUT_OF_MEMORY);
+    incomplete_ = replaying_ != nullptr;
+    if (replaying_ != nullptr) return {};
+    Held held = copy_of_frame();
+    if (to) held.region = to->region;
+    keep(stream, std::move(held));
+    return {};
+  }
+  make_current(*stream.context);
+  const CUresult status = copy_from_device(driver_, piece_at(extent, 0, extent.bytes()), room.data, stream.handle);
+  if (status != CUDA_SUCCESS) {
+    arena_.release(room.chunk);
+    return finish(header, status);
+  }
+  downloads_.issued_small(header, stream, room, extent.bytes(), to);
+  return {};
 }
 
 Result<> Session::operator()(const Header& header, const wire::CopyOnDevice& call) {

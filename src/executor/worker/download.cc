@@ -16,8 +16,9 @@ constexpr std::size_t kKeepForSender = 2;
 
 }  // namespace
 
-std::shared_ptr<Download> Downloads::begin(const wire::FrameHeader& call, const Extent& extent, Stream& stream) {
-  auto download = std::make_shared<Download>(++numbers_, call, extent, &stream);
+std::shared_ptr<Download> Downloads::begin(const wire::FrameHeader& call, const Extent& extent, Stream& stream,
+                                           std::optional<PeerMemory> to) {
+  auto download = std::make_shared<Download>(++numbers_, call, extent, &stream, std::move(to));
   ++under_way_;
   return download;
 }
@@ -25,9 +26,15 @@ std::shared_ptr<Download> Downloads::begin(const wire::FrameHeader& call, const 
 bool Downloads::issue(const std::shared_ptr<Download>& download) {
   bool progress = false;
   Download& copy = *download;
+  const bool by_peer = copy.to && copy.to->region == nullptr;
   while (!copy.all_issued() && copy.chunks < kInFlight) {
-    Chunk* chunk = arena_.acquire(copy.claimed ? 0 : kKeepForSender);
-    if (chunk == nullptr) break;
+    Chunk* chunk = arena_.acquire(copy.claimed ? 0 : kKeepForSender, by_peer);
+    if (chunk == nullptr) {
+      if (!by_peer || !arena_.unreachable()) break;
+      copy.status = CUDA_ERROR_OUT_OF_MEMORY;
+      fail(download);  // no chunk can have been used for it
+      break;
+    }
     const CopyPiece piece = piece_at(copy.extent, copy.issued_bytes, arena_.chunk_bytes());
     progress = true;
     completions_.make_current(*copy.stream->context);
@@ -58,17 +65,23 @@ bool Downloads::issue(const std::shared_ptr<Download>& download) {
   return progress;
 }
 
+void Downloads::cancel(const std::shared_ptr<Download>& download, CUresult status) {
+  if (download->status == CUDA_SUCCESS) download->status = status;
+  if (download->chunks == 0 && !download->delivered()) fail(download);
+}
+
 void Downloads::issued_small(const wire::FrameHeader& call, Stream& stream, const Arena::Piece& room,
-                             std::uint64_t bytes) {
+                             std::uint64_t bytes, std::optional<PeerMemory> to) {
   ++under_way_;
   completions_.issued(stream);
-  completions_.then(stream, [this, number = ++numbers_, call, room, bytes](CUresult done) {
-    if (under_way_ == 1) {  // none that it could overtake
+  completions_.then(stream, [this, number = ++numbers_, call, room, bytes, to = std::move(to)](CUresult done) {
+    if (under_way_ == 1 && !to) {  // none that it could overtake
       --under_way_;
+      copied_bytes_ += bytes;
       link_.reply(call, done, {}, done == CUDA_SUCCESS ? ConstBytes(room.data, bytes) : ConstBytes{});
       return arena_.release(room.chunk);
     }
-    auto copy = std::make_shared<Download>(number, call, Extent{0, bytes, bytes, 1});
+    auto copy = std::make_shared<Download>(number, call, Extent{0, bytes, bytes, 1}, nullptr, to);
     copy->small = true;
     copy->status = done;
     copy->chunks = 1;
@@ -95,7 +108,9 @@ bool Downloads::pump() {
     }
     const std::shared_ptr<Download> first = ready_.front();
     if (first->status != CUDA_SUCCESS) {
-      fail(first);
+      if (!fail(first)) return progress;
+    } else if (first->to) {
+      if (!put(first)) return progress;
     } else {
       if (first->ready.empty()) return progress;
       give(first);
@@ -109,6 +124,7 @@ bool Downloads::pump() {
 void Downloads::give(const std::shared_ptr<Download>& download) {
   Download& copy = *download;
   if (copy.small) {
+    copied_bytes_ += copy.extent.bytes();
     link_.reply(copy.call, CUDA_SUCCESS, {}, copy.ready.front().bytes);
     arena_.release(copy.ready.front().chunk);
     copy.given_bytes = copy.extent.bytes();
@@ -121,6 +137,7 @@ void Downloads::give(const std::shared_ptr<Download>& download) {
     const Download::Ready piece = copy.ready.front();
     copy.ready.pop_front();
     copy.given_bytes += piece.bytes.size();
+    if (link_.resumable()) copied_bytes_ += piece.bytes.size();
     link_.part(piece.bytes, [this, download, chunk = piece.chunk] {
       --download->chunks;
       arena_.release(chunk);
@@ -131,16 +148,61 @@ void Downloads::give(const std::shared_ptr<Download>& download) {
   --under_way_;
 }
 
+/// Writes what has landed to the client's memory. Its answer may follow on the stream at once
+/// where the writes come first; elsewhere it waits for their ends, and so do the copies after it,
+/// which may have the same destination. True when anything moved.
+bool Downloads::put(const std::shared_ptr<Download>& download) {
+  Download& copy = *download;
+  bool progress = false;
+  copy.claimed = true;
+  while (!copy.ready.empty() && copy.status == CUDA_SUCCESS) {
+    const Download::Ready piece = copy.ready.front();
+    ++copy.writing;
+    const bool begun = accesses_.write(*copy.to, copy.put_bytes, piece.bytes,
+                                       [this, download, chunk = piece.chunk](TransportError error) {
+                                         arena_.release(chunk);
+                                         write_ended(*download, error);
+                                       });
+    if (!begun) {
+      --copy.writing;
+      break;
+    }
+    copy.ready.pop_front();
+    copy.put_bytes += piece.bytes.size();
+    progress = true;
+  }
+  const bool all = copy.status == CUDA_SUCCESS && copy.put_bytes == copy.extent.bytes();
+  if (!all || (copy.writing != 0 && !accesses_.ordered())) return progress;
+  link_.reply(copy.call, CUDA_SUCCESS);
+  copy.given_bytes = copy.extent.bytes();
+  std::erase(ready_, download);
+  --under_way_;
+  return true;
+}
+
+void Downloads::write_ended(Download& copy, TransportError error) {
+  --copy.writing;
+  --copy.chunks;
+  if (!error || copy.status != CUDA_SUCCESS) return;
+  // A key or range that the client does not allow; a connection that broke ends the session.
+  copy.status = CUDA_ERROR_INVALID_VALUE;
+  if (!copy.delivered()) return;  // its answer will say it
+  const wire::DeferredError body(copy.call.sequence(), copy.call.opcode());
+  link_.push(wire::Opcode::DeferredError, copy.status, {reinterpret_cast<const std::byte*>(&body), sizeof body});
+}
+
 /// Before its reply began the call just fails. A context that breaks in the middle leaves a
-/// promised payload: zeros follow, and the error, before anything that could look at them.
-void Downloads::fail(const std::shared_ptr<Download>& download) {
+/// promised payload: zeros follow, and the error, before anything that could look at them. A copy
+/// to the client's memory is answered when nothing is written there any more; false: not yet.
+bool Downloads::fail(const std::shared_ptr<Download>& download) {
   Download& copy = *download;
   for (const Download::Ready& piece : copy.ready) {
     --copy.chunks;
     arena_.release(piece.chunk);
   }
   copy.ready.clear();
-  if (!copy.claimed) {
+  if (copy.writing != 0) return false;
+  if (!copy.claimed || copy.to) {
     copy.claimed = true;  // answered: pieces still under way only give their chunks back
     link_.reply(copy.call, copy.status);
   } else if (copy.given_bytes < copy.extent.bytes()) {
@@ -156,6 +218,7 @@ void Downloads::fail(const std::shared_ptr<Download>& download) {
   std::erase(ready_, download);
   copy.given_bytes = copy.extent.bytes();
   --under_way_;
+  return true;
 }
 
 void Downloads::deliver_after(std::function<void()> reply) {

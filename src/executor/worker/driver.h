@@ -44,6 +44,8 @@
   X(cuMemGetAllocationGranularity)                                                          \
   X(cuMemHostAlloc)                                                                         \
   X(cuMemFreeHost)                                                                          \
+  X(cuMemHostRegister)                                                                      \
+  X(cuMemHostUnregister)                                                                    \
   X(cuMemcpyHtoDAsync)                                                                      \
   X(cuMemcpyDtoHAsync)                                                                      \
   X(cuMemcpyDtoDAsync)                                                                      \

@@ -103,7 +103,10 @@ Result<> Session::operator()(const Header& header, const wire::Hello& hello) {
     device_count_ = 0;
     return finish(header, status);
   }
-  if (hello.replay_bytes() != 0) link_.make_resumable();
+  if (hello.replay_bytes() != 0) {
+    link_.make_resumable();
+    use_one_sided(nullptr);
+  }
   reserve_ranges(hello);
   int version = 0;
   driver_.cuDriverGetVersion(&version);
@@ -121,7 +124,7 @@ Result<> Session::operator()(const Header& header, const wire::Hello& hello) {
 /// Frees everything, in the order that the driver wants. Waits for the device where it is busy.
 void Session::teardown() {
   helpers_.stop();
-  link_.detach();
+  if (auto connection = link_.detach()) ended_connection_ = std::move(connection);  // closed by now
   sink_.reset();
   if (!open_) return;
   completions_.turned_idle = nullptr;
@@ -130,6 +133,7 @@ void Session::teardown() {
     stream->completions.clear();
   }
   downloads_.abandon();
+  accesses_.abandon();
   std::vector<Context*> contexts;
   for (auto& [name, context] : contexts_)
     if (context->poison == CUDA_SUCCESS) contexts.push_back(context.get());
@@ -163,7 +167,11 @@ void Session::teardown() {
   }
   if (arena_.before_pinning && !primary_.empty() && primary_[static_cast<std::size_t>(arena_device_)] != nullptr)
     driver_.cuCtxSetCurrent(primary_[static_cast<std::size_t>(arena_device_)]);
+  // No access is under way, the connection is closed; and the device is done.
+  slots_.region.reset();
+  regions_.clear();
   arena_.clear();
+  ended_connection_.reset();
   for (Context* context : contexts) {
     if (context->primary) {
       driver_.cuDevicePrimaryCtxRelease(context->device);

@@ -43,7 +43,7 @@ Result<> Link::attach(std::unique_ptr<Connection> connection, std::uint64_t peer
   return {};
 }
 
-void Link::detach() {
+std::unique_ptr<Connection> Link::detach() {
   if (sink_ != nullptr) std::exchange(sink_, nullptr)->abort();
   for (Segment& segment : out_)
     if (segment.sent) segment.sent();
@@ -54,7 +54,7 @@ void Link::detach() {
   skip_ = sink_left_ = 0;
   sink_blocked_ = false;
   lost_ = {};
-  connection_.reset();
+  return std::move(connection_);
 }
 
 // ---- in --------------------------------------------------------------------------------
@@ -121,6 +121,7 @@ bool Link::feed_sink() {
     std::memcpy(room.data(), in_.data() + begin_, bytes);
     begin_ += bytes;
     sink_left_ -= bytes;
+    sink_->copied(bytes);
     sink_->advance(bytes);
     moved = true;
     if (sink_left_ == 0) end_frame();

@@ -31,6 +31,8 @@ class PayloadSink {
   virtual ~PayloadSink() = default;
   /// Where the next bytes go; empty: no room now, ask again later. Never more than `left`.
   virtual MutableBytes room(std::uint64_t left) = 0;
+  /// So many of the next bytes had been received elsewhere and were copied there.
+  virtual void copied(std::size_t bytes) { static_cast<void>(bytes); }
   /// `bytes` have been written there.
   virtual void advance(std::size_t bytes) = 0;
   /// The last byte has come.
@@ -47,8 +49,8 @@ class Link {
   /// Starts, or goes on, with this connection. `peer_has`: the highest of our frames that the
   /// peer received; what follows is sent again.
   Result<> attach(std::unique_ptr<Connection> connection, std::uint64_t peer_has);
-  /// Forgets the connection; the session's state stays.
-  void detach();
+  /// Forgets the connection, and returns it; the session's state stays.
+  std::unique_ptr<Connection> detach();
   Connection* connection() { return connection_.get(); }
   /// Keep frames until they are acknowledged. Before the first frame is sent.
   void make_resumable() { resumable_ = true; }

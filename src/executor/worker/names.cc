@@ -195,7 +195,7 @@ void Session::destroy_context(Context* context) {
     // Frames that came after the destruction and were held have nothing to act on.
     for (const Held& held : stream->held) {
       held_bytes_ -= held.cost();
-      finish(held.header, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+      fail_held(held, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
     stream->held.clear();
     std::erase(lanes_, stream);

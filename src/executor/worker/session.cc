@@ -39,8 +39,10 @@ void relax() {
 Session::Session(SessionOptions options)
     : options_(std::move(options)),
       arena_(driver_, limits::kChunkBytes, options_.arena_bytes),
-      downloads_(driver_, arena_, completions_, link_),
+      downloads_(driver_, arena_, completions_, link_, accesses_),
+      fetches_(driver_, arena_, completions_, accesses_),
       helpers_([this] { wake(); }),
+      regions_(driver_, helpers_),
       cache_(options_.cache_dir) {
   completions_.make_current = [this](Context& context) { make_current(context); };
   completions_.turned_idle = [this](Stream& stream) { stream_turned_idle(stream); };
@@ -49,6 +51,18 @@ Session::Session(SessionOptions options)
     current_ = nullptr;
   };
   completions_.printed = [this] { drain_output(); };
+  fetches_.answer = [this](const Header& call, CUresult status) { finish(call, status); };
+  fetches_.fail_later = [this](const Header& call, CUresult status) { fail_later(call, status); };
+  fetches_.before_issue = [this](Stream& stream) { before_issue(stream); };
+  regions_.context = [this] { return primary(arena_device_); };
+  regions_.mapped = [this](const RemoteKey& key) { return one_sided_->mapped(key); };
+  regions_.offer = [this](MutableBytes memory, RemoteKey& key) -> TransportError {
+    if (const TransportError error = one_sided_->add(memory)) return error;
+    const TransportError error = one_sided_->allow(memory, RemoteAccess::kWrite, key);
+    if (error) one_sided_->remove(memory);
+    return error;
+  };
+  regions_.withdraw = [this](MutableBytes memory) { one_sided_->remove(memory); };
   if (options_.capture_stdout) capture_output();
 }
 
@@ -90,7 +104,8 @@ SessionReport Session::run(bool process_ends) {
     }
     if (!ended_) sleep_or_spin(progress);
   }
-  const SessionReport report{reason_, link_.bytes_in(), link_.bytes_out(), calls_};
+  const std::uint64_t copied = copied_bytes_ + downloads_.copied_bytes() + accesses_.copied_bytes();
+  const SessionReport report{reason_, link_.bytes_in(), link_.bytes_out(), calls_, copied};
   {
     std::lock_guard lock(door_mutex_);
     wakeable_ = nullptr;
@@ -111,12 +126,14 @@ bool Session::round() {
   completions_.place_marks(goodbye_.has_value());
   progress |= completions_.poll();
   progress |= poll_event_waits();
+  progress |= accesses_.poll();
   progress |= downloads_.pump();
   progress |= downloads_.settle();
   if (!lanes_.empty() || !floating_.empty()) {
     progress |= pump_held();
     completions_.place_marks(false);
   }
+  progress |= regions_.settle();
   for (auto& action : std::exchange(later_, {})) {
     action();
     progress = true;
@@ -179,6 +196,7 @@ bool Session::take_connection() {
     end(std::string("protocol error: ") + attached.error().what);
     return true;
   }
+  use_one_sided(link_.resumable() ? nullptr : raw->one_sided());
   lost_since_.reset();
   std::lock_guard lock(door_mutex_);
   wakeable_ = raw;
@@ -191,10 +209,12 @@ void Session::link_was_lost() {
     std::lock_guard lock(door_mutex_);
     wakeable_ = nullptr;
   }
-  link_.detach();
+  ended_connection_ = link_.detach();
+  ended_connection_->close();
   sink_.reset();
   if (lost.code == TransportErrc::kClosed) return end("the client closed its connection");
   if (!link_.resumable()) return end("the connection broke: " + std::string(to_string(lost.code)));
+  ended_connection_.reset();
   lost_since_ = Clock::now();
   spdlog::info("{}: the connection broke; waiting for the client to come back", options_.name);
 }
@@ -263,7 +283,7 @@ void Session::end(std::string reason) {
 
 bool Session::everything_done() const {
   return lanes_.empty() && floating_.empty() && helpers_.pending() == 0 && !completions_.busy() &&
-         downloads_.idle() && unmaps_.empty() && event_waits_.empty() && later_.empty();
+         downloads_.idle() && accesses_.idle() && regions_.idle() && unmaps_.empty() && event_waits_.empty() && later_.empty();
 }
 
 void Session::sleep_or_spin(bool progress) {
@@ -307,10 +327,14 @@ Result<> Session::finish(const Header& call, int status) {
   if (info->mode != wire::Mode::kPosted || (call.flags() & wants_reply) != 0) {
     link_.reply(call, status);
   } else if (status != CUDA_SUCCESS) {
-    const wire::DeferredError body(call.sequence(), call.opcode());
-    link_.push(wire::Opcode::DeferredError, status, {reinterpret_cast<const std::byte*>(&body), sizeof body});
+    fail_later(call, status);
   }
   return {};
+}
+
+void Session::fail_later(const Header& call, int status) {
+  const wire::DeferredError body(call.sequence(), call.opcode());
+  link_.push(wire::Opcode::DeferredError, status, {reinterpret_cast<const std::byte*>(&body), sizeof body});
 }
 
 Result<> Session::answer_when_done(const Header& call, Stream& stream) {

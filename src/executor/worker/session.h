@@ -9,6 +9,8 @@
 //   chunks       payload waits for a free chunk; when none comes back for kStall, the payload
 //                is taken to ordinary memory and its frame is held, so that the frames behind
 //                it get through
+//   reads        a copy whose payload is read from the client's memory stays the first held frame
+//                of its stream until the copy engine has all of it
 #pragma once
 
 #include <chrono>
@@ -25,10 +27,13 @@
 
 #include "base/handle.h"
 #include "calls.h"
+#include "executor/worker/accesses.h"
 #include "executor/worker/arena.h"
 #include "executor/worker/completions.h"
 #include "executor/worker/download.h"
+#include "executor/worker/fetch.h"
 #include "executor/worker/helpers.h"
+#include "executor/worker/host_regions.h"
 #include "executor/worker/link.h"
 #include "executor/worker/memory.h"
 #include "executor/worker/module_cache.h"
@@ -60,6 +65,8 @@ struct SessionOptions {
 struct SessionReport {
   std::string reason;  ///< "closed by the client", "protocol error: ..."
   std::uint64_t bytes_in = 0, bytes_out = 0, calls = 0;
+  /// Payload of copies that the CPU moved from one place in memory to another.
+  std::uint64_t bytes_copied = 0;
 };
 
 class Session {
@@ -183,6 +190,10 @@ class Session {
     link_.reply(call, CUDA_SUCCESS, {reinterpret_cast<const std::byte*>(&reply), sizeof reply});
     return {};
   }
+  /// A call that was answered already, or is posted, has failed.
+  void fail_later(const Header& call, int status);
+  /// A held call, perhaps begun, whose object is gone.
+  void fail_held(const Held& held, CUresult status);
   Result<> answer_when_done(const Header& call, Stream& stream);
   /// The same for a call whose answer says that work is done: behind the bytes it covers.
   Result<> finish_after_downloads(const Header& call, int status);
@@ -238,7 +249,28 @@ class Session {
   CUresult check_extent(const Extent& extent) const;
   bool issue_upload(Held& held, Stream& stream, const Extent& extent);
   CUresult upload_piece(Stream& stream, const CopyPiece& piece, Chunk* chunk, const std::byte* data);
+  Result<> download(const Header& call, Stream& stream, const Extent& extent, const std::optional<PeerMemory>& to);
+  Result<> download_small(const Header& call, Stream& stream, const Extent& extent,
+                          const std::optional<PeerMemory>& to);
   Result<> upload_whole(const Header& call, Stream& stream, const Extent& extent, ConstBytes payload);
+
+  // ---- copies by one-sided access (one_sided_calls.cc)
+  void use_one_sided(OneSided* one_sided);
+  bool maps() const { return one_sided_->traits().maps; }
+  /// Where the copy's bytes lie at the client, or in the slots.
+  CUresult find_peer_memory(const wire::RemoteKeyWords& key, std::uint64_t offset, std::uint64_t bytes,
+                            RemoteAccess access, PeerMemory& found);
+  struct PeerCopy {
+    Extent extent;
+    Stream* stream = nullptr;
+    PeerMemory memory;
+    bool now = false;  // it is to be issued
+  };
+  /// What all such copies begin with: the copy is refused, held, or to be issued now.
+  template <class Body>
+  Result<> check_peer_copy(const Header& header, const Body& call, std::uint64_t address, RemoteAccess access,
+                           PeerCopy& copy);
+  Result<> copy_directly(const Header& header, const PeerCopy& copy, RemoteAccess access);
 
   // ---- memory (memory_calls.cc)
   void map_on_helper(Header call, wire::MemMap body);
@@ -258,11 +290,19 @@ class Session {
   const SessionOptions options_;
   DriverTable driver_;
   bool open_ = false;  ///< Hello has been answered
+  /// The connection after its end. What it maps is used until the device is done with it.
+  std::unique_ptr<Connection> ended_connection_;
   Link link_;
   Completions completions_{driver_};
   Arena arena_;
+  /// The connection's, or null: payload travels in the stream. A session that can be resumed,
+  /// on another connection, does without.
+  OneSided* one_sided_ = nullptr;
+  Accesses accesses_;
   Downloads downloads_;
+  Fetches fetches_;
   Helpers helpers_;
+  HostRegions regions_;
   ModuleCache cache_;
 
   Names<Context> contexts_;
@@ -286,6 +326,15 @@ class Session {
   std::vector<CUcontext> primary_;         ///< retained for helpers and the arena, by device
   std::uint64_t granularity_ = 0;
   wire::AddressRange device_range_, host_range_;
+
+  /// Through which payload passes that does not lie in pinned memory.
+  struct Slots {
+    bool asked = false;                  // SlotsOpen has come
+    RemoteKey client_key;                // as it named the memory
+    std::shared_ptr<HostRegion> region;  // what copies to the device read; null: not open
+    RemoteKey key;                       // where copies from the device go; zero: `region`
+  } slots_;
+  std::uint64_t copied_bytes_ = 0;       ///< payload that the CPU moved
 
   AddressMap memory_;
   struct PendingUnmap {

@@ -1,0 +1,172 @@
+// Payload beside the stream: copies that read or write memory of the client, its pinned memory
+// that is mapped here, and the session's slots.
+#include <spdlog/spdlog.h>
+
+#include "executor/worker/session.h"
+
+namespace avec::worker {
+namespace {
+
+RemoteKey to_key(const wire::RemoteKeyWords& words) { return {{words.a(), words.b(), words.c(), words.d()}}; }
+
+wire::RemoteKeyWords to_words(const RemoteKey& key) {
+  return {key.words[0], key.words[1], key.words[2], key.words[3]};
+}
+
+}  // namespace
+
+void Session::use_one_sided(OneSided* one_sided) {
+  one_sided_ = one_sided;
+  accesses_.use(one_sided);
+  arena_.add = nullptr;
+  arena_.remove = nullptr;
+  if (one_sided == nullptr || maps()) return;
+  arena_.add = [this, one_sided](MutableBytes chunk) {
+    const TransportError error = one_sided->add(chunk);
+    if (error) {
+      spdlog::warn("{}: memory cannot be used for one-sided access: {}; is the limit of locked memory (ulimit -l) too low?",
+                   options_.name, to_string(error.code));
+    }
+    return !error;
+  };
+  arena_.remove = [one_sided](MutableBytes chunk) { one_sided->remove(chunk); };
+}
+
+CUresult Session::find_peer_memory(const wire::RemoteKeyWords& words, std::uint64_t offset, std::uint64_t bytes,
+                                   RemoteAccess access, PeerMemory& found) {
+  found.key = to_key(words);
+  found.offset = offset;
+  if (replaying_ != nullptr && replaying_->region != nullptr) {
+    found.region = replaying_->region;  // checked when the call came; it may be closing now
+    return CUDA_SUCCESS;
+  }
+  if (!found.key) {
+    if (slots_.region == nullptr || !slots_.region->holds(offset, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    if (access == RemoteAccess::kWrite && slots_.key) {
+      found.key = slots_.key;
+    } else {
+      found.region = slots_.region;
+    }
+    return CUDA_SUCCESS;
+  }
+  if (!maps()) return offset + bytes >= offset ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  found.region = regions_.find(found.key);
+  return found.region != nullptr && found.region->holds(offset, bytes) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+template <class Body>
+Result<> Session::check_peer_copy(const Header& header, const Body& call, std::uint64_t address,
+                                  RemoteAccess access, PeerCopy& copy) {
+  if (one_sided_ == nullptr) return protocol_error("a copy by one-sided access on a connection without it");
+  copy.extent = {address, call.pitch(), call.width(), call.height()};
+  if (!copy.extent.sane()) return protocol_error("a copy whose sizes do not fit together");
+  CUresult status;
+  copy.stream = find_stream(call.stream(), status);
+  if (copy.stream != nullptr) status = check_extent(copy.extent);
+  if (status == CUDA_SUCCESS && copy.extent.bytes() != 0)
+    status = find_peer_memory(call.key(), call.offset(), copy.extent.bytes(), access, copy.memory);
+  if (status != CUDA_SUCCESS) {
+    if (replaying_ != nullptr) return fail_held(*replaying_, status), Result<>();
+    return finish(header, status);
+  }
+  if (hold(*copy.stream)) {
+    copy.stream->held.back().region = copy.memory.region;
+    return {};
+  }
+  if (copy.extent.bytes() == 0) return answer_when_done(header, *copy.stream);
+  copy.now = true;
+  return {};
+}
+
+/// The copy engine reaches the client's memory: one copy, answered when the device has done it.
+Result<> Session::copy_directly(const Header& header, const PeerCopy& copy, RemoteAccess access) {
+  before_issue(*copy.stream);
+  const CopyPiece whole = piece_at(copy.extent, 0, copy.extent.bytes());
+  const CUresult status = access == RemoteAccess::kRead
+                              ? copy_to_device(driver_, whole, copy.memory.direct(), copy.stream->handle)
+                              : copy_from_device(driver_, whole, copy.memory.direct(), copy.stream->handle);
+  if (status != CUDA_SUCCESS) return finish(header, status);
+  completions_.issued(*copy.stream);
+  completions_.then(*copy.stream, [this, header, region = copy.memory.region](CUresult done) {
+    finish_after_downloads(header, done);
+  });
+  return {};
+}
+
+Result<> Session::operator()(const Header& header, const wire::CopyToDeviceFrom& call) {
+  PeerCopy copy;
+  auto checked = check_peer_copy(header, call, call.destination(), RemoteAccess::kRead, copy);
+  if (!copy.now) return checked;
+  if (copy.memory.direct() != nullptr) return copy_directly(header, copy, RemoteAccess::kRead);
+  if (replaying_ != nullptr) {
+    if (replaying_->fetch == nullptr) replaying_->fetch = fetches_.begin(header, copy.extent, std::move(copy.memory));
+    incomplete_ = !fetches_.advance(replaying_->fetch, *copy.stream);
+    return {};
+  }
+  auto fetch = fetches_.begin(header, copy.extent, copy.memory);
+  if (fetches_.advance(fetch, *copy.stream)) return {};
+  Held held = copy_of_frame();
+  held.fetch = std::move(fetch);
+  held.region = std::move(copy.memory.region);
+  keep(*copy.stream, std::move(held));
+  return {};
+}
+
+Result<> Session::operator()(const Header& header, const wire::CopyFromDeviceTo& call) {
+  PeerCopy copy;
+  auto checked = check_peer_copy(header, call, call.source(), RemoteAccess::kWrite, copy);
+  if (!copy.now) return checked;
+  if (copy.memory.direct() != nullptr) return copy_directly(header, copy, RemoteAccess::kWrite);
+  return download(header, *copy.stream, copy.extent, std::move(copy.memory));
+}
+
+void Session::fail_held(const Held& held, CUresult status) {
+  if (held.fetch != nullptr) return fetches_.cancel(*held.fetch, status);
+  if (held.download != nullptr) return downloads_.cancel(held.download, status);
+  finish(held.header, status);
+}
+
+Result<> Session::operator()(const Header& header, const wire::HostMemoryOpen& call) {
+  if (one_sided_ == nullptr || !maps()) return protocol_error("memory to be mapped on a connection that maps none");
+  const RemoteKey key = to_key(call.key());
+  if (!key || call.bytes() == 0) return protocol_error("memory to be mapped that is none");
+  if (regions_.known(key)) return protocol_error("memory that is mapped already");
+  regions_.open(key, call.bytes(), [this, header](CUresult status) { finish(header, status); });
+  return {};
+}
+
+Result<> Session::operator()(const Header& header, const wire::HostMemoryClose& call) {
+  if (one_sided_ == nullptr || !maps()) return protocol_error("mapped memory on a connection that maps none");
+  const RemoteKey key = to_key(call.key());
+  const bool slots = key == slots_.client_key;  // they stay
+  if (slots || !regions_.close(key, [this, header](CUresult status) { finish(header, status); }))
+    return finish(header, CUDA_ERROR_INVALID_VALUE);
+  return {};
+}
+
+Result<> Session::operator()(const Header& header, const wire::SlotsOpen& call) {
+  if (one_sided_ == nullptr) return protocol_error("slots on a connection without one-sided access");
+  const RemoteKey key = to_key(call.key());
+  if (std::exchange(slots_.asked, true)) return protocol_error("slots that are opened twice");
+  if (!key || call.bytes() == 0 || regions_.known(key)) return protocol_error("slots in no memory");
+  if (call.bytes() > limits::kMaxSlotsBytes) return finish(header, CUDA_ERROR_INVALID_VALUE);
+  slots_.client_key = key;
+  if (maps()) {
+    regions_.open(key, call.bytes(), [this, header, key](CUresult status) {
+      if (status != CUDA_SUCCESS) return void(finish(header, status));
+      slots_.region = regions_.find(key);
+      answer(header, wire::SlotsOpenReply(to_words({})));
+    });
+    return {};
+  }
+  regions_.allocate(call.bytes(), [this, header, key](CUresult status, std::shared_ptr<HostRegion> region,
+                                                      const RemoteKey& offered) {
+    if (status != CUDA_SUCCESS) return void(finish(header, status));
+    slots_.region = std::move(region);
+    slots_.key = key;
+    answer(header, wire::SlotsOpenReply(to_words(offered)));
+  });
+  return {};
+}
+
+}  // namespace avec::worker
