@@ -18,7 +18,9 @@
 // that revoke() and remove() may wait, bounded, for accesses under way to end.
 //
 // An end of the connection (close(), a reset, a destructor) ends all access before it returns:
-// afterwards no key reaches memory of the owner.
+// afterwards no key reaches memory of the owner. After a reset the tokens of accesses under way
+// still come from completed(), with its error. Allocated memory stays mapped until free(), which
+// works after the end too, or munmap().
 #pragma once
 
 #include <array>
@@ -81,9 +83,11 @@ class OneSided {
   /// stay mapped without access (PROT_NONE).
   virtual void free(MutableBytes memory, bool keep_reserved) noexcept = 0;
   /// Makes the caller's memory reachable, as a pinned buffer is: it may take milliseconds. Must
-  /// stay mapped until remove(). kNotViable: only allocate()d memory can be reached here.
+  /// stay mapped until remove(). Memory may be added more than once, by several threads for one
+  /// copy each, and overlap: each add() is undone by a remove() of the same bytes. kNotViable: only allocate()d memory can be reached here.
   /// kResources: the system does not let so much be locked.
   virtual TransportError add(MutableBytes memory) noexcept = 0;
+  /// Keys that no other add() covers become worthless.
   virtual void remove(MutableBytes memory) noexcept = 0;
 
   /// Lets the peer reach `range`, inside of memory that was added. Posted: cheap.

@@ -114,8 +114,7 @@ MemoryResult SimOneSided::allocate(std::size_t bytes, void* wish) noexcept {
   const std::scoped_lock lock(context_.mutex);
   if (const auto error = over()) return {{}, error};
   const int fixed = wish != nullptr ? MAP_FIXED : 0;
-  void* const at =
-      ::mmap(wish, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
+  void* const at = ::mmap(wish, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
   if (at == MAP_FAILED) return {{}, {TransportErrc::kResources, errno}};
   const MutableBytes memory(static_cast<std::byte*>(at), bytes);
   if (keep(memory)) return {memory, {}};
@@ -140,8 +139,8 @@ void SimOneSided::free(MutableBytes memory, bool keep_reserved) noexcept {
   const std::scoped_lock lock(context_.mutex);
   forget(memory);  // after an end of the connection there is nothing to forget
   if (keep_reserved) {
-    ::mmap(memory.data(), memory.size(), PROT_NONE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    ::mmap(memory.data(), memory.size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+           -1, 0);
   } else {
     ::munmap(memory.data(), memory.size());
   }
@@ -224,7 +223,8 @@ IoResult SimOneSided::begin(Access access) noexcept {
   if (access.here.empty() || !is_added(own(), access.here)) return {0, kBadMemory};
   auto& accesses = link_.accesses[static_cast<int>(end_)];
   // Those whose end nobody has asked for count: their buffers are still borrowed.
-  if (accesses.size() + link_.ended[static_cast<int>(end_)].size() >= link_.one_sided.max_under_way) return {};
+  if (accesses.size() + link_.ended[static_cast<int>(end_)].size() >= link_.one_sided.max_under_way)
+    return {};
   const auto bytes = access.here.size();
   try {
     access.number = link_.access_count++;
