@@ -25,6 +25,7 @@ constexpr std::array kTable{
     Setting{"cache-dir", kPath, kExecutor, "", "", "Folder for module images by content hash; empty: $XDG_CACHE_HOME/avec."},
     Setting{"config", kPath, kBoth, "", "", "The settings file to read instead of the usual places (environment only)."},
     Setting{"connect-deadline", kMilliseconds, kClient, "5000", "", "How long connecting, authenticating and the executor's first answer may take, ms."},
+    Setting{"copy-threads", kUnsigned, kClient, "0", "", "Threads that copy large pageable memory for a transport with one-sided access, 1 to 64; 0: as many as help."},
     Setting{"cpu-device", kPath, kExecutor, "", "", "Path of libavec_cpu_device.so; empty: beside the avec program."},
     Setting{"cpu-device-memory", kUnsigned, kExecutor, "0", "", "Memory of each CPU device, bytes; 0: half of the machine's, at most 16 GiB."},
     Setting{"cpu-devices", kUnsigned, kExecutor, "1", "", "How many CPU devices there are, 1 to 8."},

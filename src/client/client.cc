@@ -9,6 +9,7 @@
 #include "client/device.h"
 #include "client/heap.h"
 #include "client/host_memory.h"
+#include "client/payload.h"
 #include "client/slab.h"
 #include "client/status.h"
 #include "session/session.h"
@@ -89,6 +90,8 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
   options.program = program_name();
   options.connect_deadline = std::chrono::milliseconds(settings.number("connect-deadline"));
   options.spin = std::chrono::microseconds(settings.number("spin"));
+  options.copy_threads = static_cast<unsigned>(
+      std::min<std::uint64_t>(settings.number("copy-threads"), limits::kMaxCopyThreads));
   options.bind_address_ranges = settings.flag("bind-address-ranges");
   if (const std::string path(settings.text("token-file")); !path.empty()) {
     auto token = wire::read_token_file(path);
@@ -142,11 +145,11 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
         OpenFailure{CUDA_ERROR_NO_DEVICE, "the executor " + (*session)->peer() +
                                               " has no device for this session; check CUDA_VISIBLE_DEVICES"});
   }
-  client->adopt(std::move(*session), std::move(device_range), std::move(host_range));
+  client->adopt(std::move(*session), std::move(device_range), std::move(host_range), options.copy_threads);
   return client;
 }
 
-Client::Client(std::shared_ptr<session::Session> session) {
+Client::Client(std::shared_ptr<session::Session> session, unsigned copy_threads) {
   const wire::HelloReply& hello = session->hello();
   const auto reserve = [](const wire::AddressRange* range) {
     if (range == nullptr || range->bytes() == 0) return AddressReservation{};
@@ -154,16 +157,17 @@ Client::Client(std::shared_ptr<session::Session> session) {
     return reservation ? std::move(*reservation) : AddressReservation{};
   };
   AddressReservation device_range = reserve(hello.device_range()), host_range = reserve(hello.host_range());
-  adopt(std::move(session), std::move(device_range), std::move(host_range));
+  adopt(std::move(session), std::move(device_range), std::move(host_range), copy_threads);
 }
 
 void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation device_range,
-                   AddressReservation host_range) {
+                   AddressReservation host_range, unsigned copy_threads) {
   session_ = std::move(session);
   const wire::HelloReply& hello = session_->hello();
   driver_version_ = hello.driver_version();
   heap_ = std::make_unique<Heap>(*session_, std::move(device_range), hello.granularity());
   host_memory_ = std::make_unique<HostMemory>(*session_, std::move(host_range));
+  payload_ = std::make_unique<Payload>(*session_, copy_threads);
   foreign_ranges_ = std::make_unique<ForeignRanges>();
   if (hello.devices() == nullptr) return;
   std::scoped_lock lock(contexts_mutex_);

@@ -27,6 +27,7 @@ struct Context;
 class Device;
 class Heap;
 class HostMemory;
+class Payload;
 class ForeignRanges;
 
 /// What is chosen before a session is opened; text fields as in the settings of the same name.
@@ -35,6 +36,7 @@ struct ConnectOptions {
   bool bind_address_ranges = true;
   std::chrono::milliseconds connect_deadline{5000};
   std::chrono::microseconds spin{50};
+  unsigned copy_threads = 0;
 };
 
 struct OpenFailure {
@@ -54,7 +56,7 @@ class Client {
   static std::expected<std::unique_ptr<Client>, OpenFailure> open(const ConnectOptions& options);
   /// Over a session that exists (tests). `device_range` and `host_range` of its hello must be
   /// free in this process.
-  explicit Client(std::shared_ptr<session::Session> session);
+  explicit Client(std::shared_ptr<session::Session> session, unsigned copy_threads = 0);
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
@@ -72,6 +74,7 @@ class Client {
 
   Heap& heap() { return *heap_; }
   HostMemory& host_memory() { return *host_memory_; }
+  Payload& payload() { return *payload_; }
   ForeignRanges& foreign_ranges() { return *foreign_ranges_; }
   DeferredErrors& deferred_errors() { return deferred_errors_; }
 
@@ -101,13 +104,14 @@ class Client {
  private:
   Client();
   void adopt(std::shared_ptr<session::Session> session, AddressReservation device_range,
-             AddressReservation host_range);
+             AddressReservation host_range, unsigned copy_threads);
 
   std::shared_ptr<session::Session> session_;  // the engine's progress thread holds it as well
   std::atomic<std::uint64_t> next_name_{1};
   std::vector<std::unique_ptr<Device>> devices_;
   std::unique_ptr<Heap> heap_;
   std::unique_ptr<HostMemory> host_memory_;
+  std::unique_ptr<Payload> payload_;
   std::unique_ptr<ForeignRanges> foreign_ranges_;
   DeferredErrors deferred_errors_;
   int driver_version_ = 0;

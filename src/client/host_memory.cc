@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "client/payload.h"
 #include "client/status.h"
 #include "session/session.h"
 
@@ -21,50 +22,110 @@ std::uint64_t whole_pages(std::uint64_t bytes) {
 HostMemory::HostMemory(session::Session& session, AddressReservation range)
     : session_(session), range_(std::move(range)), addresses_(range_.base(), range_.bytes()) {}
 
+HostMemory::~HostMemory() {
+  for (const auto& [base, block] : blocks_) {
+    if (block.from_transport) {
+      session_.one_sided()->free({block.memory().data(), whole_pages(block.bytes)}, range_.contains(base));
+    } else if (block.registered && block.reach != Reach::kNone) {
+      session_.one_sided()->remove(block.memory());
+    }
+  }
+}
+
+/// Memory at block.base, or anywhere when that is 0.
+bool HostMemory::obtain(HostBlock& block, std::uint64_t size) {
+  void* const wish = reinterpret_cast<void*>(block.base);
+  if (OneSided* access = session_.one_sided()) {
+    if (const MemoryResult allocated = access->allocate(size, wish); !allocated.error) {
+      block.base = reinterpret_cast<std::uint64_t>(allocated.memory.data());
+      block.from_transport = true;
+      open_for_executor(block, allocated.memory);
+      return true;
+    }
+  }
+  // Over our own reservation; without a common range anywhere.
+  void* memory = ::mmap(wish, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | (wish != nullptr ? MAP_FIXED : 0), -1, 0);
+  if (memory == MAP_FAILED) return false;
+  block.base = reinterpret_cast<std::uint64_t>(memory);
+  return true;
+}
+
+void HostMemory::open_for_executor(HostBlock& block, MutableBytes memory) {
+  OneSided& access = *session_.one_sided();
+  if (!access.traits().maps) {
+    block.reach = Reach::kPerCall;
+    return;
+  }
+  RemoteKey key;
+  if (access.allow(memory, RemoteAccess::kWrite, key)) return;
+  // What the executor cannot open is pinned memory all the same: its bytes take another way.
+  if (!session_.call(wire::HostMemoryOpen(to_wire(key), memory.size()))) {
+    access.revoke(key);
+    return;
+  }
+  block.key = key;
+  block.reach = Reach::kStanding;
+}
+
 CUresult HostMemory::allocate(void** pointer, std::size_t bytes, unsigned flags, Context& context) {
   if (bytes == 0 || bytes > limits::kHostRangeBytes)
     return bytes == 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_OUT_OF_MEMORY;
   const std::uint64_t size = whole_pages(bytes);
-  std::scoped_lock lock(mutex_);
-  std::uint64_t base = 0;
+  HostBlock block{0, bytes, flags, false, &context, 0};
   if (range_.bytes() != 0) {
-    base = addresses_.take(size, whole_pages(1));
-    if (base == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::scoped_lock lock(mutex_);
+    block.base = addresses_.take(size, whole_pages(1));
+    if (block.base == 0) return CUDA_ERROR_OUT_OF_MEMORY;
   }
-  // Over our own reservation; without a common range anywhere.
-  void* memory = ::mmap(reinterpret_cast<void*>(base), size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | (base != 0 ? MAP_FIXED : 0), -1, 0);
-  if (memory == MAP_FAILED) {
-    if (base != 0) addresses_.give_back(base, size);
+  const std::uint64_t wish = block.base;
+  // Without the lock: it may take a round trip and as long as pinning memory does.
+  const bool obtained = obtain(block, size);
+  std::scoped_lock lock(mutex_);
+  if (!obtained) {
+    if (wish != 0) addresses_.give_back(wish, size);
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
-  base = reinterpret_cast<std::uint64_t>(memory);
-  blocks_.emplace(base, HostBlock{base, bytes, flags, false, &context, next_id_++});
-  *pointer = memory;
+  block.id = next_id_++;
+  blocks_.emplace(block.base, block);
+  *pointer = block.memory().data();
   return CUDA_SUCCESS;
 }
 
 CUresult HostMemory::release(void* pointer) {
   const auto base = reinterpret_cast<std::uint64_t>(pointer);
-  std::uint64_t bytes = 0;
+  HostBlock gone;
   {
     std::scoped_lock lock(mutex_);
     const auto block = blocks_.find(base);
     if (block == blocks_.end() || block->second.registered) return CUDA_ERROR_INVALID_VALUE;
-    bytes = block->second.bytes;
+    gone = block->second;
     blocks_.erase(block);
   }
-  // Bytes may still be on their way here. When the session is over, none are.
-  (void)session_.wait_for_destination(pointer, static_cast<std::byte*>(pointer) + bytes);
-  const std::uint64_t size = whole_pages(bytes);
-  std::scoped_lock lock(mutex_);
-  if (range_.contains(base)) {
-    ::mmap(pointer, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    addresses_.give_back(base, size);
-  } else {
-    ::munmap(pointer, size);
-  }
+  give_back(gone);
   return CUDA_SUCCESS;
+}
+
+void HostMemory::give_back(const HostBlock& block) {
+  std::byte* const begin = block.memory().data();
+  // Bytes may still be on their way here, or from here. When the session is over, none are.
+  (void)session_.wait_until_unused(begin, begin + block.bytes);
+  if (block.reach == Reach::kStanding) {
+    (void)session_.call(wire::HostMemoryClose(to_wire(block.key)));
+    session_.one_sided()->revoke(block.key);
+  }
+  const std::uint64_t size = whole_pages(block.bytes);
+  const bool in_range = range_.contains(block.base);
+  if (block.from_transport) {
+    session_.one_sided()->free({begin, size}, in_range);
+  } else if (in_range) {
+    ::mmap(begin, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  } else {
+    ::munmap(begin, size);
+  }
+  if (!in_range) return;
+  std::scoped_lock lock(mutex_);
+  addresses_.give_back(block.base, size);
 }
 
 CUresult HostMemory::add_registered(void* pointer, std::size_t bytes, unsigned flags, Context& context) {
@@ -74,27 +135,43 @@ CUresult HostMemory::add_registered(void* pointer, std::size_t bytes, unsigned f
   const std::uint64_t page = whole_pages(1), first = base / page * page;
   if (::msync(reinterpret_cast<void*>(first), base + bytes - first, MS_ASYNC) != 0)
     return CUDA_ERROR_INVALID_VALUE;
-  std::scoped_lock lock(mutex_);
+  std::unique_lock lock(mutex_);
   const auto after = blocks_.lower_bound(base + bytes);
   if (after != blocks_.begin()) {
     const HostBlock& before = std::prev(after)->second;
     if (before.base + before.bytes > base) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
   }
-  blocks_.emplace(base, HostBlock{base, bytes, flags, true, &context, next_id_++});
+  const HostBlock block{base, bytes, flags, true, &context, next_id_++};
+  blocks_.emplace(base, block);
+  OneSided* access = session_.one_sided();
+  if (access == nullptr) return CUDA_SUCCESS;
+  lock.unlock();
+  // Where it cannot be added (only the transport's own memory can be, or the system lets no
+  // more be locked) it is registered all the same: its bytes take another way.
+  if (access->add(block.memory())) return CUDA_SUCCESS;
+  lock.lock();
+  const auto added = blocks_.find(base);
+  if (added != blocks_.end() && added->second.id == block.id) {
+    added->second.reach = Reach::kPerCall;
+    return CUDA_SUCCESS;
+  }
+  lock.unlock();  // unregistered by another thread meanwhile
+  access->remove(block.memory());
   return CUDA_SUCCESS;
 }
 
 CUresult HostMemory::remove_registered(void* pointer) {
   const auto base = reinterpret_cast<std::uint64_t>(pointer);
-  std::uint64_t bytes = 0;
+  HostBlock gone;
   {
     std::scoped_lock lock(mutex_);
     const auto block = blocks_.find(base);
     if (block == blocks_.end() || !block->second.registered) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
-    bytes = block->second.bytes;
+    gone = block->second;
     blocks_.erase(block);
   }
-  (void)session_.wait_for_destination(pointer, static_cast<std::byte*>(pointer) + bytes);
+  (void)session_.wait_until_unused(pointer, static_cast<std::byte*>(pointer) + gone.bytes);
+  if (gone.reach != Reach::kNone) session_.one_sided()->remove(gone.memory());
   return CUDA_SUCCESS;
 }
 

@@ -299,8 +299,8 @@ Counters Engine::counters() const {
   const auto get = [](const std::atomic<std::uint64_t>& counter) {
     return counter.load(std::memory_order_relaxed);
   };
-  return {get(posted_),      get(waited_),         get(round_trips_),
-          get(bytes_sent_),  get(bytes_received_), get(post_copied_) + get(receive_copied_),
+  return {get(posted_),       get(waited_),         get(round_trips_),
+          get(bytes_sent_),   get(bytes_received_), get(post_copied_) + get(receive_copied_),
           get(source_waits_), get(one_sided_bytes_)};
 }
 

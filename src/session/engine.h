@@ -183,17 +183,17 @@ class Engine final : public Session, private FrameHandler {
 
   // Written with the lock, read without.
   std::atomic<std::size_t> writes_under_way_{0};  ///< size of writes_
-  std::atomic<bool> leaving_{false};    ///< close() has begun: no end is worth a word any more
-  std::atomic<bool> closing_{false};    ///< close() wants the role
-  std::atomic<bool> over_flag_{false};  ///< over_, for those without the lock
+  std::atomic<bool> leaving_{false};              ///< close() has begun: no end is worth a word any more
+  std::atomic<bool> closing_{false};              ///< close() wants the role
+  std::atomic<bool> over_flag_{false};            ///< over_, for those without the lock
 
   // With the role.
   std::unique_ptr<Connection> connection_;  ///< replaced with role and lock
   /// Of connection_; null: payload travels in the stream. Fixed once opened.
   OneSided* one_sided_ = nullptr;
   OneSidedTraits traits_;
-  RemoteKey revoke_;          ///< of the call whose reply is coming in
-  std::uint64_t write_ = 0;   ///< the same
+  RemoteKey revoke_;         ///< of the call whose reply is coming in
+  std::uint64_t write_ = 0;  ///< the same
   Inbox inbox_;
   std::string text_;         ///< payload of a push under way
   std::string peer_reason_;  ///< of SessionClosed
@@ -202,7 +202,8 @@ class Engine final : public Session, private FrameHandler {
   std::unique_ptr<Connection> control_;
   wire::Admission admission_;
 
-  std::atomic<std::uint64_t> waited_{0}, round_trips_{0}, source_waits_{0}, one_sided_bytes_{0};  // with the lock
+  std::atomic<std::uint64_t> waited_{0}, round_trips_{0}, source_waits_{0},
+      one_sided_bytes_{0};                                                            // with the lock
   std::atomic<std::uint64_t> bytes_sent_{0}, bytes_received_{0}, receive_copied_{0};  // with the role
 
   std::mutex close_mutex_;

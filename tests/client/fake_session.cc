@@ -126,9 +126,7 @@ Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, C
 
 // ---- copies by reference -------------------------------------------------------------
 
-RemoteKey key_of(const wire::RemoteKeyWords& words) {
-  return {{words.a(), words.b(), words.c(), words.d()}};
-}
+RemoteKey key_of(const wire::RemoteKeyWords& words) { return {{words.a(), words.b(), words.c(), words.d()}}; }
 
 template <class Body>
 std::byte* FakeSession::reached(const Body& copy, RemoteAccess wanted, bool mirrored) {

@@ -37,9 +37,15 @@ class FakeOneSided final : public OneSided {
   // Counts so far.
   std::size_t adds = 0, removes = 0, allows = 0, revokes = 0, worthless_revokes = 0, writes = 0;
 
-  std::size_t added_now() const { return with([&] { return added_.size(); }); }
-  std::size_t allocated_now() const { return with([&] { return allocated_.size(); }); }
-  std::size_t keys_now() const { return with([&] { return keys_.size(); }); }
+  std::size_t added_now() const {
+    return with([&] { return added_.size(); });
+  }
+  std::size_t allocated_now() const {
+    return with([&] { return allocated_.size(); });
+  }
+  std::size_t keys_now() const {
+    return with([&] { return keys_.size(); });
+  }
 
   /// As the executor: what the key names; nothing when it is worthless.
   MutableBytes reach(const RemoteKey& key, RemoteAccess access) {
