@@ -50,8 +50,6 @@ inline constexpr std::size_t kMaxTextBytes = 1u << 20;
 inline constexpr std::size_t kChunkBytes = 4u << 20;
 /// The arena of a worker, bytes; a payload waits for a free chunk beyond.
 inline constexpr std::size_t kArenaBytes = 64u << 20;
-/// Pinned buffers of a client that one executor has mapped; together at most kHostRangeBytes.
-inline constexpr std::size_t kMaxHostRegions = 1u << 16;
 /// Slots of one session, bytes: pinned at both ends for as long as it lasts.
 inline constexpr std::uint64_t kMaxSlotsBytes = 256u << 20;
 /// Posted work held back because a stream's queue is full, bytes of frames per session.

@@ -4,8 +4,10 @@
 #include <mutex>
 
 #include "avec/transport.h"
+#include "transport/shm/factory.h"
 #include "transport/sim/factory.h"
 #include "transport/tcp/factory.h"
+#include "transport/unix/factory.h"
 
 namespace avec {
 namespace {
@@ -20,8 +22,9 @@ struct Registry {
 Registry& registry() {
   static Registry* const instance = [] {
     auto* made = new Registry;
-    for (auto* make : {&tcp::make_transport, &sim::make_default_transport}) {
-      auto transport = make();
+    std::array transports{tcp::make_transport(), unix_domain::make_transport(), shm::make_transport(),
+                          sim::make_default_transport()};
+    for (auto& transport : transports) {
       std::string scheme(transport->scheme());
       made->by_scheme.emplace(std::move(scheme), std::move(transport));
     }

@@ -277,10 +277,12 @@ TEST_CASE("poll() on the descriptor tells when receive has something") {
   auto pair = connected(backend);
   const int descriptor = pair.client->poll_descriptor();
   if (descriptor < 0) return;  // the backend has none
+  CHECK(pair.client->arm());
   CHECK_FALSE(poll_readable(descriptor, 20ms));
   send_text(*pair.server, "x");
   CHECK(poll_readable(descriptor, 20s));
   CHECK(receive_text(*pair.client, 1) == "x");
+  CHECK(pair.client->arm());
   CHECK_FALSE(poll_readable(descriptor, 20ms));
   pair.server->close();
   CHECK(poll_readable(descriptor, 20s));

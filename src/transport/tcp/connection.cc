@@ -33,7 +33,7 @@ bool would_block(int os_error) { return os_error == EAGAIN || os_error == EWOULD
 }  // namespace
 
 TcpConnection::TcpConnection(Descriptor fd, Descriptor wake, std::string peer, bool same_host)
-    : fd_(std::move(fd)), wake_(std::move(wake)), peer_(std::move(peer)), same_host_(same_host) {}
+    : fd_(std::move(fd)), wake_(std::move(wake)), peer_(std::move(peer)), is_unix_(peer_.starts_with("unix://")), same_host_(same_host) {}
 
 std::unique_ptr<TcpConnection> TcpConnection::make(Descriptor fd) {
   const auto peer = peer_address(fd.get());
@@ -116,7 +116,7 @@ void TcpConnection::close() noexcept {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && !would_block(errno)) break;  // broken: nothing is left to save
     int queued = 0;
-    if (::ioctl(fd_.get(), SIOCOUTQ, &queued) != 0 || queued == 0) break;
+    if (is_unix_ || ::ioctl(fd_.get(), SIOCOUTQ, &queued) != 0 || queued == 0) break;
     if (std::chrono::steady_clock::now() >= deadline) break;
     // Nothing tells when the queue is empty, so look every millisecond.
     pollfd entry{fd_.get(), static_cast<short>(got == 0 ? 0 : POLLIN), 0};
@@ -141,6 +141,11 @@ std::unique_ptr<Connection> adopt(int fd) noexcept {
 int native_descriptor(const Connection& connection) noexcept {
   const auto* tcp = dynamic_cast<const TcpConnection*>(&connection);
   return tcp ? tcp->descriptor() : -1;
+}
+
+int release_descriptor(Connection& connection) noexcept {
+  auto* tcp = dynamic_cast<TcpConnection*>(&connection);
+  return tcp ? tcp->release_descriptor() : -1;
 }
 
 }  // namespace avec::tcp

@@ -1,5 +1,5 @@
-// One TCP connection: non-blocking gathers and scatters on the descriptor, a wait on it and
-// on an eventfd.
+// One connection over a stream socket, of TCP or of the Unix domain: non-blocking gathers and
+// scatters on the descriptor, a wait on it and on an eventfd.
 #pragma once
 
 #include <atomic>
@@ -26,6 +26,7 @@ class TcpConnection final : public Connection {
   bool same_host() const noexcept override { return same_host_; }
 
   int descriptor() const noexcept { return fd_.get(); }
+  int release_descriptor() noexcept { return fd_.release(); }
 
  private:
   TcpConnection(Descriptor fd, Descriptor wake, std::string peer, bool same_host);
@@ -33,6 +34,7 @@ class TcpConnection final : public Connection {
   Descriptor fd_;          // empty once closed
   const Descriptor wake_;  // lives as long as this, so that wake() of any thread finds it
   const std::string peer_;
+  const bool is_unix_;     // what was sent lies with the peer already
   const bool same_host_;
 };
 

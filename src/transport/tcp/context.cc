@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <asio/io_context.hpp>
@@ -12,6 +13,7 @@
 #include <cerrno>
 #include <charconv>
 #include <condition_variable>
+#include <cstddef>
 #include <cstring>
 #include <mutex>
 #include <thread>
@@ -195,7 +197,7 @@ std::expected<std::vector<SocketAddress>, Failure> resolve(const HostPort& targe
 
 std::string to_url(const SocketAddress& address) {
   if (address.bytes == 0) return "tcp://unknown";
-  if (address.storage.ss_family != AF_INET && address.storage.ss_family != AF_INET6) return "tcp://local";
+  if (address.storage.ss_family == AF_UNIX) return unix_url(address);
   const auto endpoint = to_endpoint(address);
   const auto ip = unmapped(endpoint.address());
   std::string url = ip.is_v6() ? "tcp://[" : "tcp://";
@@ -203,6 +205,13 @@ std::string to_url(const SocketAddress& address) {
   url += ip.is_v6() ? "]:" : ":";
   url += std::to_string(endpoint.port());
   return url;
+}
+
+std::string unix_url(const SocketAddress& address) {
+  constexpr auto kPath = offsetof(sockaddr_un, sun_path);
+  const auto& named = reinterpret_cast<const sockaddr_un&>(address.storage);
+  if (address.bytes <= kPath || named.sun_path[0] == '\0') return "unix://local";
+  return "unix://" + std::string(named.sun_path, ::strnlen(named.sun_path, address.bytes - kPath));
 }
 
 bool is_loopback(const SocketAddress& address) {

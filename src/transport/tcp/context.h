@@ -54,6 +54,8 @@ std::expected<std::vector<SocketAddress>, Failure> resolve(const HostPort& targe
 
 /// "tcp://192.0.2.7:7700", "tcp://[2001:db8::7]:7700". A mapped IPv4 address is shown as IPv4.
 std::string to_url(const SocketAddress& address);
+/// "unix:///run/avec/avec.sock"; "unix://local" for the end that has no name.
+std::string unix_url(const SocketAddress& address);
 bool is_loopback(const SocketAddress& address);
 bool same_machine(const SocketAddress& peer, const SocketAddress& own);
 SocketAddress peer_address(int fd);

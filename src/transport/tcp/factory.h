@@ -9,12 +9,16 @@ namespace avec::tcp {
 
 std::unique_ptr<Transport> make_transport();
 
-/// A connection made from a connected stream socket, which it owns from now on. Bytes that
+/// A connection made from a connected stream socket, of TCP or a Unix-domain one, which it owns from now on. Bytes that
 /// were not yet read stay readable. Null, and `fd` closed, when it is no such socket.
 std::unique_ptr<Connection> adopt(int fd) noexcept;
 
 /// The descriptor of a TCP connection that is handed to another process (SCM_RIGHTS), or -1
 /// when `connection` is of another transport. Still owned by the connection.
 int native_descriptor(const Connection& connection) noexcept;
+
+/// Takes the descriptor out of a connection, which is then as after close(); the peer notices
+/// nothing. -1 when `connection` is of another transport, or closed.
+int release_descriptor(Connection& connection) noexcept;
 
 }  // namespace avec::tcp
