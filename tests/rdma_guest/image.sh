@@ -1,13 +1,14 @@
 # Sourced by run.sh. prepare_image sets kernel and initrd: the distribution's kernel, fetched and
 # unpacked but not installed, and an initramfs that loads rdma_rxe and mounts the host's root. Both
 # are kept in $cache and used as they are from then on, without a network.
-# shellcheck shell=bash disable=SC2154  # here, cache, control and skip are run.sh's
+# shellcheck shell=bash disable=SC2154  # here, cache, work (which run.sh removes), kLockSeconds and skip are run.sh's
 
 # Loaded for the root and, at the same time, for the network; for a cable to another guest only in
 # such a guest. One with ? may be missing or built in.
 readonly kRootModules="virtio_pci 9pnet_virtio 9p overlay"
 readonly kNetworkModules="veth dummy ?crc32_generic rdma_rxe rdma_ucm ?ib_umad ?sch_netem"
 readonly kCableModules="virtio_net"
+readonly kDownloadSeconds=400
 
 prepare_image() {
   local stamp
@@ -16,7 +17,7 @@ prepare_image() {
   kernel=$cache/kernel/vmlinux initrd=$cache/initrd-$stamp
   [ -s "$kernel" ] && [ -s "$initrd" ] && return 0
   exec 9>"$cache/lock"
-  flock 9
+  flock -w "$kLockSeconds" 9 || skip "another start has held $cache/lock for $kLockSeconds s"
   # Left by runs that were killed: whoever holds the lock is alone.
   rm -rf "$cache"/new.*
   [ -s "$kernel" ] || fetch_kernel
@@ -29,9 +30,11 @@ own_apt() {
   local tool=$1
   shift
   mkdir -p "$work/lists/partial" "$work/archives/partial"
-  "$tool" -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/archives" -o APT::Sandbox::User=root "$@"
+  timeout --foreground "$kDownloadSeconds" "$tool" -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/archives" -o APT::Sandbox::User=root "$@"
 }
-system_apt() { local tool=$1; shift; "$tool" -o APT::Sandbox::User=root "$@"; }
+system_apt() {
+  timeout --foreground "$kDownloadSeconds" "$1" -o APT::Sandbox::User=root "${@:2}"
+}
 
 # Downloads the packages of the newest stock kernel into the current directory, by the given apt.
 download_kernel() {
@@ -71,11 +74,11 @@ is_bootable_elf() {
 }
 
 fetch_kernel() {
-  local work version deb
+  local version deb
   work=$(mktemp -d "$cache/new.XXXXXX")
   mkdir "$work/debs" "$work/kernel"
   (cd "$work/debs" && { download_kernel system_apt || { own_apt apt-get -qq update >"$work/log" 2>&1 && download_kernel own_apt; }; }) ||
-    { cat "$work/log" >&2 2>/dev/null || :; rm -rf "$work"; skip "the kernel's package can not be fetched and none is kept in $cache"; }
+    { cat "$work/log" >&2 2>/dev/null || :; skip "the kernel's package can not be fetched and none is kept in $cache"; }
   for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
   version=$(ls "$work/root/lib/modules" 2>/dev/null || ls "$work/root/usr/lib/modules")
   [ -d "$work/root/lib" ] || ln -s usr/lib "$work/root/lib"
@@ -136,7 +139,7 @@ collect_modules() {
 }
 
 build_initrd() {
-  local work tool
+  local tool
   work=$(mktemp -d "$cache/new.XXXXXX")
   mkdir -p "$work/root"/{bin,proc,sys,dev,host,root,upper}
   cp "$(command -v busybox)" "$work/root/bin/busybox"

@@ -16,7 +16,6 @@ kill_leftovers() {
   done
 }
 
-: >"$control/booted"
 ulimit -l unlimited
 # Pipes, as a program may open its /dev/stderr once more, which would empty a file.
 busybox mkfifo /run/out /run/err
