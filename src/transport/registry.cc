@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "avec/transport.h"
+#include "transport/rdma/factory.h"
 #include "transport/shm/factory.h"
 #include "transport/sim/factory.h"
 #include "transport/tcp/factory.h"
@@ -22,7 +23,7 @@ struct Registry {
 Registry& registry() {
   static Registry* const instance = [] {
     auto* made = new Registry;
-    std::array transports{tcp::make_transport(), unix_domain::make_transport(), shm::make_transport(),
+    std::array transports{tcp::make_transport(), unix_domain::make_transport(), shm::make_transport(), rdma::make_transport(),
                           sim::make_default_transport()};
     for (auto& transport : transports) {
       std::string scheme(transport->scheme());

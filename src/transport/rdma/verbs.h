@@ -16,7 +16,7 @@
 
 namespace avec::rdma {
 
-// Functions of libibverbs that must be there: rdma-core 22 or newer.
+// Functions of libibverbs that must be there: rdma-core 32 or newer.
 #define AVEC_VERBS_REQUIRED(X) \
   X(ibv_get_device_list)       \
   X(ibv_free_device_list)      \
@@ -26,6 +26,7 @@ namespace avec::rdma {
   X(ibv_query_device)          \
   X(ibv_query_port)            \
   X(ibv_query_gid)             \
+  X(_ibv_query_gid_ex)         \
   X(ibv_alloc_pd)              \
   X(ibv_dealloc_pd)            \
   X(ibv_reg_mr)                \
@@ -47,9 +48,7 @@ namespace avec::rdma {
   X(ibv_event_type_str)
 
 // Functions of libibverbs that may be missing (null).
-#define AVEC_VERBS_OPTIONAL(X) \
-  X(_ibv_query_gid_ex)         \
-  X(ibv_is_fork_initialized)
+#define AVEC_VERBS_OPTIONAL(X) X(ibv_is_fork_initialized)
 
 // Functions of librdmacm; all null without it.
 #define AVEC_VERBS_CM(X)        \
