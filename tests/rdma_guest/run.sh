@@ -29,7 +29,7 @@
 set -euo pipefail
 readonly kSkipped=77 kTimeLimit=124 kBroken=125 kKvmSeconds=20 kLockSeconds=500
 here=$(dirname "$(readlink -f "$0")")
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/avec/rdma-guest
+cache=${XDG_CACHE_HOME:-${HOME:-}/.cache}/avec/rdma-guest
 network=veth shares=() memlock='' limit=300 cpus=2 memory=2048 pin=0 idle_poll='' kernel_log='' check=''
 accel=${AVEC_RDMA_GUEST_ACCEL:-auto}
 
@@ -233,7 +233,8 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 : "${kernel_log:=$control/kernel_log}"
-mkdir -p "$cache"
+mkdir -p "$cache" 2>/dev/null || :
+[ -w "$cache" ] || skip "its kernel can not be kept in $cache"
 prepare_image
 choose_accel
 if [ -n "$check" ]; then
