@@ -59,9 +59,10 @@ parse_options() {
 }
 
 require_host() {
-  local tool
-  [ "$(dpkg --print-architecture 2>/dev/null || uname -m)" = amd64 ] ||
-    skip "it is made for amd64 with Debian's or Ubuntu's packages, and this is $(uname -m)"
+  local tool architecture
+  architecture=$(dpkg --print-architecture 2>/dev/null || uname -m)
+  [ "$architecture" = amd64 ] ||
+    skip "it is made for amd64 with Debian's or Ubuntu's packages, and this is $architecture"
   # tool:package
   for tool in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static modprobe:kmod cpio:cpio \
     xz:xz-utils ip:iproute2 rdma:iproute2; do
