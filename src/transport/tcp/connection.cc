@@ -1,6 +1,7 @@
 #include "transport/tcp/connection.h"
 
 #include <linux/sockios.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -63,8 +64,8 @@ IoResult TcpConnection::send(std::span<const ConstBytes> buffers) noexcept {
       sent = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
     if (sent >= 0) return {static_cast<std::size_t>(sent), {}};
-    if (would_block(errno)) return {};
-    if (errno != EINTR) return {0, stream_error(errno)};
+    if (would_block(errno)) return nothing();
+    if (errno != EINTR) return failed(stream_error(errno));
   }
 }
 
@@ -85,19 +86,51 @@ IoResult TcpConnection::receive(std::span<const MutableBytes> buffers) noexcept 
     }
     if (got > 0) return {static_cast<std::size_t>(got), {}};
     if (got == 0) return {0, {TransportErrc::kClosed, 0}};
-    if (would_block(errno)) return {};
-    if (errno != EINTR) return {0, stream_error(errno)};
+    if (would_block(errno)) return nothing();
+    if (errno != EINTR) return failed(stream_error(errno));
   }
+}
+
+// The stripes end with the stream.
+IoResult TcpConnection::failed(TransportError error) noexcept {
+  if (stripes_) stripes_->fail({TransportErrc::kReset, error.os_error});
+  return {0, error};
+}
+
+// Would block; or the stripes have broken, and the stream breaks with them.
+IoResult TcpConnection::nothing() noexcept {
+  if (!stripes_ || !stripes_->is_broken()) return {};
+  sockaddr none{};
+  none.sa_family = AF_UNSPEC;
+  ::connect(fd_.get(), &none, sizeof none);  // resets it, so that the peer knows
+  return {0, stripes_->broken()};
+}
+
+bool TcpConnection::use(std::shared_ptr<Stripes> stripes, End end) {
+  if (!fd_ || stripes_ || stripes->descriptor() < 0) return false;
+  if (end == End::kExecutor) {  // the end that has completions
+    Descriptor all(::epoll_create1(EPOLL_CLOEXEC));
+    epoll_event event{};
+    event.events = EPOLLIN;
+    for (const int fd : {fd_.get(), stripes->descriptor()}) {
+      if (!all || ::epoll_ctl(all.get(), EPOLL_CTL_ADD, fd, &event) != 0) return false;
+    }
+    all_ = std::move(all);
+  }
+  stripes_ = std::move(stripes);
+  return true;
 }
 
 TransportError TcpConnection::wait(bool want_send, Deadline deadline) noexcept {
   if (!fd_) return kClosedHere;
   const short wanted = want_send ? POLLIN | POLLOUT : POLLIN;
-  pollfd entries[2] = {{fd_.get(), wanted, 0}, {wake_.get(), POLLIN, 0}};
-  const int ready = poll_until(entries, 2, deadline);
+  pollfd entries[3] = {{fd_.get(), wanted, 0}, {wake_.get(), POLLIN, 0}, {-1, POLLIN, 0}};
+  if (stripes_) entries[2].fd = stripes_->descriptor();
+  const int ready = poll_until(entries, 3, deadline);
   if (ready < 0) return stream_error(errno);
   if (ready == 0) return {TransportErrc::kTimeout, 0};
   if (entries[1].revents) consume_wake(wake_.get());
+  if (stripes_ && entries[0].revents & (POLLERR | POLLHUP)) failed({TransportErrc::kReset, 0});
   return {};  // what broke is told by send() and receive()
 }
 
@@ -108,6 +141,7 @@ void TcpConnection::close() noexcept {
   // Closing a socket with unread bytes resets it, and a reset can overtake what was sent. So
   // say the end first, then read away what still comes until all of ours has been taken.
   ::shutdown(fd_.get(), SHUT_WR);
+  if (stripes_) stripes_->end();
   const auto deadline = std::chrono::steady_clock::now() + kCloseLinger;
   std::array<std::byte, 4096> ignored;
   while (true) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "transport/tcp/context.h"
+#include "transport/tcp/stripes.h"
 
 namespace avec::tcp {
 
@@ -21,21 +22,29 @@ class TcpConnection final : public Connection {
   TransportError wait(bool want_send, Deadline deadline) noexcept override;
   void wake() noexcept override;
   void close() noexcept override;
-  int poll_descriptor() const noexcept override { return fd_.get(); }
+  int poll_descriptor() const noexcept override { return all_ ? all_.get() : fd_.get(); }
+  OneSided* one_sided() noexcept override { return stripes_.get(); }
   std::string peer() const override { return peer_; }
   bool same_host() const noexcept override { return same_host_; }
 
   int descriptor() const noexcept { return fd_.get(); }
+  /// One-sided access beside the stream from now on. False: out of descriptors.
+  bool use(std::shared_ptr<Stripes> stripes, End end);
   int release_descriptor() noexcept { return fd_.release(); }
 
  private:
   TcpConnection(Descriptor fd, Descriptor wake, std::string peer, bool same_host);
 
+  IoResult failed(TransportError error) noexcept;
+  IoResult nothing() noexcept;
+
   Descriptor fd_;          // empty once closed
   const Descriptor wake_;  // lives as long as this, so that wake() of any thread finds it
   const std::string peer_;
-  const bool is_unix_;     // what was sent lies with the peer already
+  const bool is_unix_;  // what was sent lies with the peer already
   const bool same_host_;
+  std::shared_ptr<Stripes> stripes_;  // with their own threads, or whoever brings new ones
+  Descriptor all_;                    // epoll over fd_ and what the stripes have to tell
 };
 
 }  // namespace avec::tcp

@@ -1,0 +1,359 @@
+// The contract over a TCP connection with stripes; what hostile and broken ones do.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+
+#include "support/catch.h"
+#include "transport/tcp/factory.h"
+#include "transport/tcp/stripes.h"
+
+namespace avec::contract {
+
+/// TCP whose connections have stripes at once. Both ends are here: the listener's address tells
+/// which executor's end a stripe belongs to.
+struct StripesBackend {
+  StripesBackend() : transport_(*this) {}
+
+  class Wrapped final : public Transport {
+   public:
+    explicit Wrapped(StripesBackend& backend) : backend_(backend) {}
+    std::string_view scheme() const noexcept override { return "tcp"; }
+    TransportError viable(std::string& detail) const override { return tcp().viable(detail); }
+    ListenResult listen(std::string_view url) noexcept override;
+    ConnectResult connect(std::string_view url, Deadline deadline) noexcept override;
+    static Transport& tcp() { return *find_transport("tcp://"); }
+
+   private:
+    StripesBackend& backend_;
+  };
+  /// Gives each connection its executor's end of stripes.
+  class WrappedListener final : public Listener {
+   public:
+    WrappedListener(StripesBackend& backend, std::unique_ptr<Listener> inner)
+        : backend_(backend), inner_(std::move(inner)) {}
+    ConnectResult accept(Deadline deadline) noexcept override {
+      auto result = inner_->accept(deadline);
+      const std::scoped_lock lock(backend_.mutex_);
+      if (result.connection)
+        backend_.ends_[result.connection->peer()] = tcp::accept_stripes(*result.connection);
+      return result;
+    }
+    void wake() noexcept override { inner_->wake(); }
+    std::string address() const override { return inner_->address(); }
+    int poll_descriptor() const noexcept override { return inner_->poll_descriptor(); }
+
+   private:
+    StripesBackend& backend_;
+    const std::unique_ptr<Listener> inner_;
+  };
+
+  avec::Transport& transport() { return transport_; }
+  std::string listen_url() { return "tcp://127.0.0.1:0"; }
+  std::string absent_url() { return "tcp://127.0.0.1:1"; }
+  std::vector<std::string> bad_urls() { return {"tcp://", "tcp://127.0.0.1", ""}; }
+  std::string peer_prefix() { return "tcp://127.0.0.1:"; }
+  void reset(avec::Connection& connection) {
+    sockaddr none{};
+    none.sa_family = AF_UNSPEC;
+    ::connect(avec::tcp::native_descriptor(connection), &none, sizeof none);
+  }
+
+  /// A pair of sockets; the executor's is joined to the end that belongs to `client`.
+  std::unique_ptr<Connection> open_stripe(const std::string& client) {
+    int ends[2];
+    if (refuse_stripes || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return nullptr;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (std::chrono::steady_clock::now() < until) {
+      {
+        const std::scoped_lock lock(mutex_);
+        if (const auto found = ends_.find(client); found != ends_.end()) {
+          if (const auto end = found->second.lock()) {
+            end->join(tcp::adopt(ends[1]));
+          } else {
+            ::close(ends[1]);
+          }
+          return tcp::adopt(ends[0]);
+        }
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // not accepted yet
+    }
+    return nullptr;
+  }
+
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<tcp::PeerStripes>> ends_;
+  std::atomic<bool> refuse_stripes{false};
+  Wrapped transport_;
+};
+
+ListenResult StripesBackend::Wrapped::listen(std::string_view url) noexcept {
+  auto result = tcp().listen(url);
+  if (result.listener)
+    result.listener = std::make_unique<WrappedListener>(backend_, std::move(result.listener));
+  return result;
+}
+
+ConnectResult StripesBackend::Wrapped::connect(std::string_view url, Deadline deadline) noexcept {
+  auto result = tcp().connect(url, deadline);
+  if (!result.connection) return result;
+  sockaddr_in own{};
+  socklen_t bytes = sizeof own;
+  ::getsockname(tcp::native_descriptor(*result.connection), reinterpret_cast<sockaddr*>(&own), &bytes);
+  const auto name = "tcp://127.0.0.1:" + std::to_string(ntohs(own.sin_port));
+  tcp::offer_stripes(*result.connection,
+                     {.count = 3, .open = [this, name] { return backend_.open_stripe(name); }});
+  return result;
+}
+
+}  // namespace avec::contract
+
+#define AVEC_TRANSPORT_BACKEND StripesBackend
+#include "transport/contract.h"
+
+namespace avec::contract {
+namespace {
+
+/// A client's end whose only stripe is in the test's hands: the executor that is not one.
+struct Hostile {
+  Hostile() : pair(plain_pair()) {
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    mine = Descriptor(ends[1]);
+    auto theirs = std::make_shared<std::atomic<int>>(ends[0]);
+    REQUIRE(tcp::offer_stripes(*pair.client,
+                               {.count = 1, .open = [theirs] { return tcp::adopt(theirs->exchange(-1)); }}));
+    access = pair.client->one_sided();
+    REQUIRE(access != nullptr);
+    memory = access->allocate(kPage, nullptr).memory;
+    REQUIRE_FALSE(access->allow(memory, RemoteAccess::kRead, readable));
+    REQUIRE_FALSE(access->allow(memory, RemoteAccess::kWrite, writable));
+  }
+  ~Hostile() {
+    pair.client->close();
+    ::munmap(memory.data(), memory.size());
+  }
+  void send(const tcp::StripeRequest& request, std::size_t bytes = sizeof(tcp::StripeRequest)) {
+    REQUIRE(::send(mine.get(), &request, bytes, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes));
+  }
+  tcp::StripeReply reply() {
+    tcp::StripeReply reply;
+    CHECK(::recv(mine.get(), &reply, sizeof reply, MSG_WAITALL) == sizeof reply);
+    return reply;
+  }
+  /// What a driver of the client's end learns.
+  TransportErrc client_end() { return end_of(*pair.client); }
+
+  static Pair plain_pair() {
+    auto& tcp = *find_transport("tcp://");
+    Pair made;
+    made.listener = tcp.listen("tcp://127.0.0.1:0").listener;
+    made.client = tcp.connect(made.listener->address(), soon()).connection;
+    made.server = accept(*made.listener);
+    return made;
+  }
+  Pair pair;
+  Descriptor mine;
+  OneSided* access = nullptr;
+  MutableBytes memory;
+  RemoteKey readable, writable;
+};
+
+TEST_CASE("stripes: a request for what is not allowed is refused, and the stripe goes on") {
+  Hostile hostile;
+  using R = tcp::StripeRequest;
+  RemoteKey wrong = hostile.readable;
+  wrong.words[3] ^= 1;
+  for (const auto& request :
+       {R{R::kRead, 0, wrong, 0, 10}, R{R::kRead, 0, hostile.writable, 0, 10},
+        R{R::kRead, 0, hostile.readable, kPage, 1}, R{R::kRead, 0, hostile.readable, 1, kPage},
+        R{R::kRead, 0, hostile.readable, UINT64_MAX, 1}, R{R::kRead, 0, {}, 0, 10}}) {
+    hostile.send(request);
+    const auto reply = hostile.reply();
+    CHECK(reply.status == tcp::StripeReply::kNotAllowed);
+    CHECK(reply.bytes == 0);
+  }
+  hostile.send({R::kWrite, 0, hostile.readable, 0, 3});
+  CHECK(::send(hostile.mine.get(), "abc", 3, MSG_NOSIGNAL) == 3);
+  CHECK(hostile.reply().status == tcp::StripeReply::kNotAllowed);
+  CHECK(all(hostile.memory, std::byte{0}));
+  hostile.memory[5] = std::byte{77};
+  hostile.send({R::kRead, 0, hostile.readable, 5, 1});
+  CHECK(hostile.reply().status == tcp::StripeReply::kDone);
+  std::byte byte{};
+  CHECK(::recv(hostile.mine.get(), &byte, 1, MSG_WAITALL) == 1);
+  CHECK(byte == std::byte{77});
+}
+
+TEST_CASE("stripes: a request that makes no sense ends the connection") {
+  using R = tcp::StripeRequest;
+  for (const auto& request :
+       {R{0, 0, {}, 0, 1}, R{3, 0, {}, 0, 1}, R{R::kRead, 1, {}, 0, 1}, R{R::kRead, 0, {}, 0, 0},
+        R{R::kWrite, 0, {}, 0, tcp::kMaxStripePart + 1}, R{R::kRead, 0, {}, 0, UINT64_MAX}}) {
+    Hostile hostile;
+    hostile.send(request);
+    CHECK(hostile.client_end() == TransportErrc::kReset);
+    CHECK(end_of(*hostile.pair.server) == TransportErrc::kReset);
+  }
+}
+
+TEST_CASE("stripes: the largest part is answered") {
+  Hostile hostile;
+  using R = tcp::StripeRequest;
+  hostile.send({R::kRead, 0, hostile.readable, 0, tcp::kMaxStripePart});
+  CHECK(hostile.reply().status == tcp::StripeReply::kNotAllowed);  // larger than the range, no more
+}
+
+TEST_CASE("stripes: one that ends in the middle of a request ends the connection") {
+  Hostile hostile;
+  hostile.send({tcp::StripeRequest::kRead, 0, hostile.readable, 0, 10}, 20);
+  hostile.mine.reset();
+  CHECK(hostile.client_end() == TransportErrc::kReset);
+}
+
+TEST_CASE("stripes: one that ends in the middle of a write ends the connection") {
+  Hostile hostile;
+  hostile.send({tcp::StripeRequest::kWrite, 0, hostile.writable, 0, 10});
+  CHECK(::send(hostile.mine.get(), "abc", 3, MSG_NOSIGNAL) == 3);
+  hostile.mine.reset();
+  CHECK(hostile.client_end() == TransportErrc::kReset);
+}
+
+TEST_CASE("stripes: one that ends between requests ends nothing") {
+  Hostile hostile;
+  hostile.mine.reset();
+  CHECK(hostile.pair.client->wait(false, in(50ms)).code == TransportErrc::kTimeout);
+  CHECK(send_text(*hostile.pair.client, "on").bytes == 2);
+  CHECK(receive_text(*hostile.pair.server, 2) == "on");
+}
+
+TEST_CASE("stripes: a peer that stops in the middle of a write does not hold a revoke up for ever") {
+  Hostile hostile;
+  hostile.send({tcp::StripeRequest::kWrite, 0, hostile.writable, 0, 10});
+  CHECK(::send(hostile.mine.get(), "abc", 3, MSG_NOSIGNAL) == 3);
+  while (hostile.memory[0] == std::byte{0}) std::this_thread::yield();
+  hostile.access->revoke(hostile.writable);
+  hostile.memory[0] = std::byte{0};
+  static_cast<void>(::send(hostile.mine.get(), "defghij", 7, MSG_NOSIGNAL));
+  CHECK(hostile.client_end() == TransportErrc::kReset);
+  CHECK(hostile.memory[3] == std::byte{0});
+}
+
+/// An executor's end whose only stripe is in the test's hands: the client that is not one.
+struct FalseClient : Hostile {
+  FalseClient() {
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    mine = Descriptor(ends[1]);
+    stripes = tcp::accept_stripes(*pair.server);
+    REQUIRE(stripes);
+    into = stripes->allocate(kPage, nullptr).memory;
+    stripes->join(tcp::adopt(ends[0]));
+    REQUIRE(stripes->read({{1, 2, 3, 4}}, 0, into, 9).bytes == kPage);
+    tcp::StripeRequest request;
+    REQUIRE(::recv(mine.get(), &request, sizeof request, MSG_WAITALL) == sizeof request);
+    CHECK(request.kind == tcp::StripeRequest::kRead);
+    CHECK(request.bytes == kPage);
+    CHECK(request.key == RemoteKey{{1, 2, 3, 4}});
+  }
+  ~FalseClient() {
+    pair.server->close();
+    ::munmap(into.data(), into.size());
+  }
+  void answer(const tcp::StripeReply& reply) {
+    REQUIRE(::send(mine.get(), &reply, sizeof reply, MSG_NOSIGNAL) == sizeof reply);
+  }
+  std::shared_ptr<tcp::PeerStripes> stripes;
+  MutableBytes into;
+};
+
+TEST_CASE("stripes: an answer that makes no sense ends the connection and the access") {
+  using R = tcp::StripeReply;
+  for (const auto& reply : {R{R::kDone, 0, kPage - 1}, R{R::kDone, 0, kPage + 1}, R{R::kDone, 0, UINT64_MAX},
+                            R{R::kNotAllowed, 0, kPage}, R{2, 0, 0}, R{R::kDone, 1, kPage}}) {
+    FalseClient client;
+    client.answer(reply);
+    OneSidedCompletion ended;
+    std::size_t count = 0;
+    CHECK_FALSE(await_completions({client.pair.server.get(), client.stripes.get()}, {&ended, 1}, count));
+    CHECK(ended.token == 9);
+    CHECK(ended.error.code == TransportErrc::kReset);
+    CHECK(end_of(*client.pair.server) == TransportErrc::kReset);
+  }
+}
+
+TEST_CASE("stripes: a client that ends a stripe in the middle of an answer ends the connection") {
+  FalseClient client;
+  client.answer({tcp::StripeReply::kDone, 0, kPage});
+  CHECK(::send(client.mine.get(), "abc", 3, MSG_NOSIGNAL) == 3);
+  client.mine.reset();
+  OneSidedCompletion ended;
+  std::size_t count = 0;
+  CHECK_FALSE(await_completions({client.pair.server.get(), client.stripes.get()}, {&ended, 1}, count));
+  CHECK(ended.error.code == TransportErrc::kReset);
+  CHECK(end_of(*client.pair.server) == TransportErrc::kReset);
+  CHECK(end_of(*client.pair.client) == TransportErrc::kReset);
+}
+
+TEST_CASE("stripes: a client that stops in the middle of an answer does not hold a close up") {
+  FalseClient client;
+  client.answer({tcp::StripeReply::kDone, 0, kPage});
+  client.pair.server->close();
+  OneSidedCompletion ended;
+  CHECK(client.stripes->completed({&ended, 1}) == 1);
+  CHECK(ended.error);
+}
+
+TEST_CASE("stripes: without any that could be opened the connection ends, with some it goes on") {
+  for (const int opened : {0, 1}) {
+    auto& tcp = *find_transport("tcp://");
+    auto listening = tcp.listen("tcp://127.0.0.1:0");
+    auto client = tcp.connect(listening.listener->address(), soon()).connection;
+    const auto server = accept(*listening.listener);
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    const Descriptor mine(ends[1]);
+    auto theirs = std::make_shared<std::atomic<int>>(ends[0]);
+    REQUIRE(tcp::offer_stripes(*client, {.count = 4, .open = [theirs, opened] {
+                                           return opened ? tcp::adopt(theirs->exchange(-1)) : nullptr;
+                                         }}));
+    const auto memory = client->one_sided()->allocate(kPage, nullptr).memory;
+    RemoteKey key;
+    REQUIRE_FALSE(client->one_sided()->allow(memory, RemoteAccess::kRead, key));
+    if (opened) {
+      CHECK(client->wait(false, in(50ms)).code == TransportErrc::kTimeout);
+    } else {
+      CHECK(end_of(*client) == TransportErrc::kReset);
+      ::close(ends[0]);
+    }
+    client->close();
+    ::munmap(memory.data(), memory.size());
+  }
+}
+
+TEST_CASE("stripes: small ranges are left to the stream") {
+  auto& tcp = *find_transport("tcp://");
+  auto listening = tcp.listen("tcp://127.0.0.1:0");
+  auto client = tcp.connect(listening.listener->address(), soon()).connection;
+  REQUIRE(tcp::offer_stripes(*client, {.count = 1, .least_bytes = 1000, .open = [] { return nullptr; }}));
+  auto& access = *client->one_sided();
+  const auto memory = access.allocate(kPage, nullptr).memory;
+  RemoteKey key;
+  CHECK(access.allow(memory.first(999), RemoteAccess::kRead, key).code == TransportErrc::kNotViable);
+  CHECK_FALSE(access.allow(memory.first(1000), RemoteAccess::kRead, key));
+  access.free(memory, false);
+}
+
+TEST_CASE("stripes: a connection of another transport has none") {
+  Backend backend;
+  auto listening = find_transport("sim://")->listen("sim://no-stripes");
+  auto client = find_transport("sim://")->connect("sim://no-stripes", soon()).connection;
+  CHECK_FALSE(tcp::offer_stripes(*client, {}));
+  CHECK_FALSE(tcp::accept_stripes(*client));
+}
+
+}  // namespace
+}  // namespace avec::contract
