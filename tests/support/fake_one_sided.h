@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -35,7 +36,7 @@ class FakeOneSided final : public OneSided {
   std::size_t writes_at_once = 64;  ///< beyond: write() would block
 
   // Counts so far.
-  std::size_t adds = 0, removes = 0, allows = 0, revokes = 0, worthless_revokes = 0, writes = 0;
+  std::atomic<std::size_t> adds = 0, removes = 0, allows = 0, revokes = 0, worthless_revokes = 0, writes = 0;
 
   std::size_t added_now() const {
     return with([&] { return added_.size(); });
