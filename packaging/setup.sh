@@ -41,7 +41,7 @@ install_guest() {
   [ -n "$wanted" ] || return 0
   mkdir -p "$here/../build"
   echo "$wanted" >"$tried"
-  echo "avec: could not install$wanted; the RDMA tests are skipped" >&2
+  echo "avec: could not install$wanted; the RDMA tests that need them are skipped" >&2
 }
 
 missing=$(missing "")

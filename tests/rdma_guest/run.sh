@@ -54,6 +54,7 @@ parse_options() {
   done
   case $network in veth|lo|none|[12]:?*) ;; *) usage;; esac
   case $accel in auto|kvm|tcg) ;; *) usage;; esac
+  [[ $limit$cpus$memory${memlock:-0} =~ ^[0-9]+$ && $pin =~ ^([0-9]+|none)$ ]] || usage
   [ -n "$check" ] || [ $# -gt 0 ] || usage
   command=("$@")
 }

@@ -104,7 +104,8 @@ class Reasons(Folder):
         self.assertEqual([entry.name for entry in cache.iterdir()], ["lock"])
 
     def test_options_that_do_not_exist_are_refused(self):
-        for words in ([], ["--"], ["--network", "token-ring", "true"], ["--wrong", "1", "true"], ["--accel", "x", "true"]):
+        for words in ([], ["--"], ["--network", "token-ring", "true"], ["--wrong", "1", "true"], ["--accel", "x", "true"],
+                      ["--timeout", "1m", "true"], ["--memlock"]):
             with self.subTest(words=words):
                 self.assertEqual(run(*words, env=self.environment).returncode, 2)
 
