@@ -26,6 +26,11 @@ inline constexpr std::uint32_t kMaxTableDepth = 16;
 /// lies and the caller waits until it has left. A memcpy of 64 KiB takes about 8 us, what
 /// a second system call and a wake-up cost.
 inline constexpr std::size_t kInlinePayloadBytes = 64u << 10;
+/// Payload from this on takes the stripes of a TCP connection, which costs a round trip more than the
+/// stream does; smaller payload stays in the stream.
+inline constexpr std::size_t kStripedBytes = std::size_t{1} << 20;
+/// Stripes of one connection: each takes a thread at either end.
+inline constexpr unsigned kMaxTcpStreams = 16;
 /// The send buffer, bytes: the poster waits for room beyond. 10,000 launches.
 inline constexpr std::size_t kSendBufferBytes = 1u << 20;
 /// Frames kept for resending, bytes, when the session can be resumed.
@@ -69,6 +74,8 @@ inline constexpr std::uint64_t kMaxSharedBytes = kHostRangeBytes;
 
 /// Sessions of one broker.
 inline constexpr std::uint32_t kMaxSessions = 256;
+/// Addresses that one broker listens on.
+inline constexpr std::size_t kMaxListeners = 16;
 /// Connections that have not yet authenticated; the oldest is dropped beyond.
 inline constexpr std::uint32_t kMaxPendingConnections = 1024;
 inline constexpr auto kAuthenticationDeadline = 5s;

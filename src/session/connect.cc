@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/limits.h"
+#include "transport/tcp/stripes.h"
 #include "wire/frame.h"
 
 namespace avec::session {
@@ -61,7 +63,8 @@ Failure connect_failure(const Options& options, const ConnectResult& result) {
   return transport_failure(result.error.code, "connecting to the executor", std::move(message));
 }
 
-/// auto://HOST:PORT stands for the best that both ends can: these, best first, else TCP.
+/// auto://HOST:PORT stands for the best that both ends can: these, best first, else TCP. With a
+/// path, auto:///PATH, it begins at a socket of the Unix domain.
 constexpr std::string_view kAuto = "auto://";
 constexpr std::array<std::string_view, 2> kCandidates = {"shm", "rdma"};
 
@@ -69,7 +72,10 @@ bool is_auto(const Options& options) { return options.executor.starts_with(kAuto
 
 /// Where the session begins: at the executor's URL, or where the transport that it names begins.
 std::string first_url(const Options& options) {
-  if (is_auto(options)) return "tcp://" + options.executor.substr(kAuto.size());
+  if (is_auto(options)) {
+    const std::string rest = options.executor.substr(kAuto.size());
+    return (rest.starts_with('/') ? "unix://" : "tcp://") + rest;
+  }
   const Transport* transport = find_transport(options.executor);
   std::string url = transport == nullptr ? std::string() : transport->begins_at(options.executor);
   return url.empty() ? options.executor : url;
@@ -285,12 +291,41 @@ std::expected<void, Failure> upgrade_as_wished(std::unique_ptr<Connection>& conn
 
 }  // namespace
 
+namespace {
+
+bool has_stripes(const Options& options) {
+  return options.tcp_streams > 1 && options.resume_window.count() == 0;
+}
+
+/// One more connection to the session; null: it could not be opened.
+std::unique_ptr<Connection> open_stripe(const Options& options, const wire::Opening& opening) {
+  const Deadline deadline = std::chrono::steady_clock::now() + options.connect_deadline;
+  auto connection = connect(options, deadline);
+  if (!connection || send_all(**connection, opening, deadline)) return nullptr;
+  return std::move(*connection);
+}
+
+void offer_stripes(Connection& data, const Options& options, const wire::Admission& admission) {
+  const auto opening = wire::stripe_opening(admission.ticket, admission.key);
+  if (!opening) return;
+  Options target;  // what connecting needs, without the session's secrets
+  target.executor = options.executor;
+  target.connect_deadline = options.connect_deadline;
+  tcp::offer_stripes(data, {.count = options.tcp_streams,
+                            .least_bytes = limits::kStripedBytes,
+                            .add_from = limits::kStripedBytes,
+                            .open = [target, opening = *opening] { return open_stripe(target, opening); }});
+}
+
+}  // namespace
+
 std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& options,
                                                               const wire::Admission& admission,
                                                               std::uint64_t resume_from, Deadline deadline) {
   const bool upgrades = needs_upgrade(options);
   const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from,
-                                          upgrades ? wire::Upgrades::kFollow : wire::Upgrades::kNone);
+                                          upgrades ? wire::Upgrades::kFollow : wire::Upgrades::kNone,
+                                          has_stripes(options) ? wire::Stripes::kMayFollow : wire::Stripes::kNone);
   if (!opening) {
     return std::unexpected(
         Failure{opening.error(), fmt::format("cannot open a session: {} failed", opening.error().what)});
@@ -304,6 +339,7 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
     if (auto upgraded = upgrade_as_wished(*connection, options, deadline); !upgraded)
       return std::unexpected(std::move(upgraded.error()));
   }
+  if (has_stripes(options)) offer_stripes(**connection, options, admission);
   return connection;
 }
 

@@ -21,8 +21,9 @@ const std::string kToken = "a secret of sixteen bytes and more";
 /// A broker on a thread; ended by the destructor.
 class Serving {
  public:
-  explicit Serving(const std::string& token = kToken, const std::string& device = "cpu") {
-    options_.listen = "tcp://127.0.0.1:0";
+  explicit Serving(const std::string& token = kToken, const std::string& device = "cpu",
+                   const std::string& listen = "tcp://127.0.0.1:0") {
+    options_.listen = listen;
     options_.token = token;
     options_.device = device;
     options_.cpu_device = AVEC_CPU_DEVICE;
@@ -129,6 +130,46 @@ TEST_CASE("A listener that others can reach needs a secret") {
   CHECK(served.error().find("--token-file") != std::string::npos);
   options.insecure = true;
   CHECK(broker::run(options, stopper).has_value());
+}
+
+TEST_CASE("A broker listens on several addresses, and takes its socket's file away at the end") {
+  const std::string path = "/tmp/avec-broker-test-" + std::to_string(::getpid()) + ".sock";
+  {
+    // A socket of the Unix domain is this machine's alone: no secret is needed.
+    Serving serving("", "cpu", "tcp://127.0.0.1:0,unix://" + path);
+    const auto comma = serving.address().find(',');
+    REQUIRE(comma != std::string::npos);
+    CHECK(serving.address().substr(comma + 1) == "unix://" + path);
+    for (const std::string& address : {serving.address().substr(0, comma), serving.address().substr(comma + 1)}) {
+      RawClient client(address, "");
+      REQUIRE(client.problem() == "");
+      REQUIRE(client.hello(kBase, kRange).has_value());
+      CHECK(client.status_of(wire::Goodbye(0)) == 0);
+      CHECK(client.farewell() == "closed by the client");
+    }
+    CHECK(::access(path.c_str(), F_OK) == 0);
+  }
+  CHECK(::access(path.c_str(), F_OK) != 0);
+}
+
+TEST_CASE("A list of addresses with one that is none is refused as a whole") {
+  const std::string path = "/tmp/avec-broker-test-" + std::to_string(::getpid()) + ".sock";
+  broker::Options options;
+  options.device = "cpu";
+  broker::Stopper stopper;
+  stopper.stop();
+  for (const std::string& bad : {std::string(), std::string("shm:///tmp/x.sock"), std::string("unix://relative")}) {
+    options.listen = "unix://" + path + "," + bad;
+    const auto served = broker::run(options, stopper);
+    REQUIRE(!served);
+    CHECK(served.error().find("cannot listen on " + bad) != std::string::npos);
+    CHECK(::access(path.c_str(), F_OK) != 0);
+  }
+  options.listen = "tcp://127.0.0.1:0";
+  for (std::size_t i = 1; i < limits::kMaxListeners; ++i) options.listen += ",tcp://127.0.0.1:0";
+  CHECK(broker::run(options, stopper).has_value());
+  options.listen += ",tcp://127.0.0.1:0";
+  CHECK(!broker::run(options, stopper).has_value());
 }
 
 TEST_CASE("auto takes the CPU device where there is no GPU and says why; cuda is refused there") {

@@ -14,6 +14,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "base/limits.h"
 #include "executor/broker/spawn.h"
@@ -39,10 +41,50 @@ constexpr auto kControlGrace = 300ms;
 constexpr auto kStopDeadline = 800ms;
 constexpr auto kReapAgain = 5ms;
 
-std::string to_text(const tcp::endpoint& endpoint) {
-  std::string text = endpoint.address().to_string();
-  if (endpoint.address().is_v6()) text = "[" + text + "]";
-  return text + ":" + std::to_string(endpoint.port());
+// Connections of TCP and of the Unix domain alike.
+using Stream = asio::generic::stream_protocol;
+
+/// The address of a TCP socket; none for one of the Unix domain.
+std::optional<tcp::endpoint> as_tcp(const Stream::endpoint& endpoint) {
+  if (endpoint.data()->sa_family != AF_INET && endpoint.data()->sa_family != AF_INET6) return std::nullopt;
+  tcp::endpoint address;
+  std::memcpy(address.data(), endpoint.data(), std::min(endpoint.size(), address.capacity()));
+  address.resize(endpoint.size());
+  return address;
+}
+
+/// Who has connected, for people.
+std::string name_of_peer(const Stream::socket& socket) {
+  asio::error_code error;
+  const auto remote = socket.remote_endpoint(error);
+  if (error) return "somebody";
+  if (const auto endpoint = as_tcp(remote)) {
+    std::string text = endpoint->address().to_string();
+    if (endpoint->address().is_v6()) text = "[" + text + "]";
+    return text + ":" + std::to_string(endpoint->port());
+  }
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(const_cast<Stream::socket&>(socket).native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return "a local process";
+  return "process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid);
+}
+
+/// Only processes of this machine can connect.
+bool is_local(const Stream::endpoint& endpoint) {
+  const auto address = as_tcp(endpoint);
+  return !address || address->address().is_loopback();
+}
+
+/// The URLs of a list with commas.
+std::vector<std::string> split(std::string_view list) {
+  std::vector<std::string> urls;
+  while (true) {
+    const auto comma = list.find(',');
+    urls.emplace_back(list.substr(0, comma));
+    if (comma == std::string_view::npos) return urls;
+    list.remove_prefix(comma + 1);
+  }
 }
 
 class Server;
@@ -50,7 +92,7 @@ class Server;
 /// A connection from its first byte until it is a session's control connection or is passed on.
 class Client : public std::enable_shared_from_this<Client> {
  public:
-  Client(Server& server, tcp::socket socket);
+  Client(Server& server, Stream::socket socket);
   void begin();
   void drop();
   void refuse(wire::RefusalCode code, const std::string& message);
@@ -68,7 +110,7 @@ class Client : public std::enable_shared_from_this<Client> {
   void settled();
 
   Server& server_;
-  tcp::socket socket_;
+  Stream::socket socket_;
   asio::steady_timer deadline_, again_;
   wire::BrokerHandshake handshake_;
   wire::MessageReceiver message_;
@@ -94,14 +136,19 @@ struct SessionEntry {
 
 class Server {
  public:
-  Server(const Options& options, Stopper& stopper) : options_(options), stopper_(stopper), acceptor_(io_), stop_(io_), drain_timer_(io_) {}
+  Server(const Options& options, Stopper& stopper) : options_(options), stopper_(stopper), stop_(io_), drain_timer_(io_) {}
 
   std::expected<void, std::string> serve();
 
  private:
   friend class Client;
-  std::expected<void, std::string> listen();
-  void accept();
+  /// One address that is listened on.
+  struct Door {
+    std::unique_ptr<Listener> listener;  // takes a socket's file away at its end
+    asio::basic_socket_acceptor<Stream> acceptor;
+  };
+  std::expected<void, std::string> listen(const std::string& url);
+  void accept(Door& door);
   void add_pending(const std::shared_ptr<Client>& client);
   void pass_data(Client& client, const wire::Preamble& preamble);
   void begin_session(const std::shared_ptr<Client>& client, const wire::Introduction& introduction);
@@ -114,10 +161,10 @@ class Server {
   const Options& options_;
   Stopper& stopper_;
   asio::io_context io_{1};
-  tcp::acceptor acceptor_;
+  std::list<Door> doors_;
   asio::posix::stream_descriptor stop_;
   asio::steady_timer drain_timer_;
-  std::string address_;
+  std::string addresses_;  // of all doors, with commas
   std::string cuda_problem_;
   bool draining_ = false;
   unsigned counter_ = 0;
@@ -127,17 +174,16 @@ class Server {
 
 // ---- connections -----------------------------------------------------------------------
 
-Client::Client(Server& server, tcp::socket socket)
+Client::Client(Server& server, Stream::socket socket)
     : server_(server),
       socket_(std::move(socket)),
       deadline_(server.io_),
       again_(server.io_),
       handshake_(server.options_.token) {
   asio::error_code ignored;
-  const auto remote = socket_.remote_endpoint(ignored);
-  from_ = ignored ? "somebody" : to_text(remote);
+  from_ = name_of_peer(socket_);
   socket_.non_blocking(true, ignored);
-  socket_.set_option(tcp::no_delay(true), ignored);
+  socket_.set_option(tcp::no_delay(true), ignored);  // means nothing in the Unix domain
 }
 
 void Client::begin() {
@@ -185,7 +231,7 @@ void Client::peek() {
     spdlog::info("{}: {}", from_, parsed.error().what);
     return drop();
   }
-  if (parsed->kind() == wire::ConnectionKind::Data) return server_.pass_data(*this, *parsed);
+  if (parsed->kind() != wire::ConnectionKind::Control) return server_.pass_data(*this, *parsed);
   start_control();
 }
 
@@ -240,7 +286,7 @@ void Client::send(wire::Bytes bytes, bool then_close) {
       return self->send(std::move(next), false);
     }
     if (self->close_after_) {
-      self->socket_.shutdown(tcp::socket::shutdown_send, ignored);
+      self->socket_.shutdown(Stream::socket::shutdown_send, ignored);
       self->settled();
       // The peer's close ends it (watch); one that does not close is cut off.
       self->deadline_.expires_after(kControlGrace);
@@ -259,33 +305,42 @@ void Client::watch(std::function<void()> closed) {
 
 // ---- server ----------------------------------------------------------------------------
 
-std::expected<void, std::string> Server::listen() {
-  Transport* transport = find_transport(options_.listen);
-  if (transport == nullptr || transport->scheme() != "tcp")
-    return std::unexpected("cannot listen on " + options_.listen + ": give an address like tcp://127.0.0.1:7700");
-  ListenResult listening = transport->listen(options_.listen);
+std::expected<void, std::string> Server::listen(const std::string& url) {
+  Transport* transport = find_transport(url);
+  if (transport == nullptr || (transport->scheme() != "tcp" && transport->scheme() != "unix")) {
+    return std::unexpected("cannot listen on " + url +
+                           ": give an address like tcp://127.0.0.1:7700 or unix:///run/avec/avec.sock, or several "
+                           "with commas; clients reach them by shm:// and rdma:// as well");
+  }
+  ListenResult listening = transport->listen(url);
   if (listening.listener == nullptr) {
     const std::string why = listening.detail.empty() ? std::string(to_string(listening.error.code)) : listening.detail;
-    return std::unexpected("cannot listen on " + options_.listen + ": " + why);
+    return std::unexpected("cannot listen on " + url + ": " + why);
   }
-  address_ = listening.listener->address();
+  const std::string address = listening.listener->address();
   const int fd = ::fcntl(listening.listener->poll_descriptor(), F_DUPFD_CLOEXEC, 3);
   if (fd < 0) return std::unexpected(std::string("cannot listen: ") + std::strerror(errno));
-  sockaddr_storage own{};
-  socklen_t size = sizeof own;
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size);
-  acceptor_.assign(own.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), fd);
+  int family = AF_UNSPEC;
+  socklen_t size = sizeof family;
+  ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+  Door& door = doors_.emplace_back(std::move(listening.listener), asio::basic_socket_acceptor<Stream>(io_));
+  door.acceptor.assign(Stream(family, 0), fd);
   asio::error_code error;
-  const auto local = acceptor_.local_endpoint(error);
-  if (!error && !local.address().is_loopback() && options_.token.empty() && !options_.insecure) {
-    return std::unexpected("listening on " + address_ +
+  const auto own = door.acceptor.local_endpoint(error);
+  if (!error && !is_local(own) && options_.token.empty() && !options_.insecure) {
+    return std::unexpected("listening on " + address +
                            " needs a secret: give --token-file, or --insecure to let everybody in");
   }
+  addresses_ += (addresses_.empty() ? "" : ",") + address;
   return {};
 }
 
 std::expected<void, std::string> Server::serve() {
-  if (auto listening = listen(); !listening) return listening;
+  const auto urls = split(options_.listen);
+  if (urls.size() > limits::kMaxListeners)
+    return std::unexpected("cannot listen on more than " + std::to_string(limits::kMaxListeners) + " addresses");
+  for (const std::string& url : urls)
+    if (auto listening = listen(url); !listening) return listening;
   if (options_.device != "cpu") cuda_problem_ = probe_driver(options_, options_.cuda_driver);
   auto choice = choose_device(options_, "auto", cuda_problem_);
   if (!choice) return std::unexpected("the device 'cuda' was asked for, but: " + cuda_problem_);
@@ -294,27 +349,29 @@ std::expected<void, std::string> Server::serve() {
   stop_.async_wait(asio::posix::stream_descriptor::wait_read, [this](asio::error_code error) {
     if (!error) drain();
   });
-  accept();
-  if (options_.listening) options_.listening(address_);
-  spdlog::info("serving {} on {}", choice->kind, address_);
+  for (Door& door : doors_) accept(door);
+  if (options_.listening) options_.listening(addresses_);
+  spdlog::info("serving {} on {}", choice->kind, addresses_);
   io_.run();
   return {};
 }
 
-void Server::accept() {
-  acceptor_.async_accept([this](asio::error_code error, tcp::socket socket) {
+void Server::accept(Door& door) {
+  door.acceptor.async_accept([this, &door](asio::error_code error, Stream::socket socket) {
     if (draining_) return;
     if (error) {
       if (error == asio::error::operation_aborted) return;
       // Out of descriptors, mostly: room comes when connections end.
       auto pause = std::make_shared<asio::steady_timer>(io_, 20ms);
-      pause->async_wait([this, pause](asio::error_code) { accept(); });
+      pause->async_wait([this, &door, pause](asio::error_code) {
+        if (!draining_) accept(door);
+      });
       return;
     }
     auto client = std::make_shared<Client>(*this, std::move(socket));
     add_pending(client);
     client->begin();
-    accept();
+    accept(door);
   });
 }
 
@@ -432,8 +489,7 @@ void Server::session_over(const std::shared_ptr<SessionEntry>& session, int stat
 
 void Server::drain() {
   draining_ = true;
-  asio::error_code ignored;
-  acceptor_.close(ignored);
+  doors_.clear();
   spdlog::info("stopping; {} sessions", sessions_.size());
   for (auto& weak : std::list<std::weak_ptr<Client>>(pending_))
     if (auto client = weak.lock()) client->drop();

@@ -14,9 +14,10 @@
 namespace avec::broker {
 
 struct Options {
-  /// "tcp://HOST:PORT"; port 0 chooses one.
+  /// "tcp://HOST:PORT" (port 0 chooses one) or "unix:///PATH", or several with commas between them.
   std::string listen = "tcp://127.0.0.1:7700";
-  /// Secret shared with the clients; empty only with `insecure`, or on a loopback address.
+  /// Secret shared with the clients; empty only with `insecure`, or on addresses that
+  /// only this machine's processes reach: loopback, sockets of the Unix domain.
   std::string token;
   /// Nobody has to authenticate, on any address.
   bool insecure = false;
@@ -34,7 +35,7 @@ struct Options {
   std::filesystem::path cache_dir;
   std::string log_level = "info";
   std::string release;
-  /// Told the bound address before the first client is accepted.
+  /// Told the bound addresses, with commas between them, before the first client is accepted.
   std::function<void(const std::string& address)> listening;
 };
 
