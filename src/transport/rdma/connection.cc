@@ -433,7 +433,9 @@ void RdmaConnection::close() noexcept {
   open_ = false;
   if (stream_) flush();
   pair_->stop();
-  memory_->end();
+  memory_->end_windows();
+  pair_->destroy();
+  memory_->end_regions();
   if (stream_) stream_->close();
 }
 

@@ -12,9 +12,20 @@
 namespace avec::rdma {
 namespace {
 
-// Words of a key: first address, bytes, rkey, and which window it is (its index plus one, below
-// its generation), for the owner.
-enum KeyWord : std::size_t { kAddress, kBytes, kRemoteKey, kWindow };
+// Words of a key: first address, bytes, rkey below the window's index plus one, and the window's
+// generation above a checksum, which tells a key from anything else before the adapter does.
+enum KeyWord : std::size_t { kAddress, kBytes, kWindow, kChecked };
+
+std::uint32_t window_number(const RemoteKey& key) { return static_cast<std::uint32_t>(key.words[kWindow] >> 32); }
+
+/// The key with its checksum. Not a secret: what protects memory is the adapter's check of the rkey.
+RemoteKey with_checksum(RemoteKey key) {
+  key.words[kChecked] &= ~std::uint64_t{0xffffffff};
+  std::uint64_t sum = 0;
+  for (const std::uint64_t word : key.words) sum = (sum ^ word) * 0x9e3779b97f4a7c15 ^ (sum >> 29);
+  key.words[kChecked] |= sum >> 32;
+  return key;
+}
 
 // Words of work: what ended.
 enum class Ended : std::uint64_t { kAccessPart, kAccess, kBind, kInvalidation };
@@ -43,8 +54,6 @@ constexpr TransportError kInvalid{TransportErrc::kInternal, EINVAL};
 }  // namespace
 
 Memory::Memory(QueuePair& queue_pair) : pair_(queue_pair), type2_(queue_pair.port().type2_windows()) {}
-
-Memory::~Memory() { end(); }
 
 OneSidedTraits Memory::traits() const noexcept {
   return {.maps = false, .ordered = true, .slots_up_to = 64u << 10, .add_from = 1u << 20};
@@ -173,7 +182,7 @@ void Memory::erase_if_unused(Region& region) noexcept {
 template <class Done>
 bool Memory::wait_until(Lock& lock, Done done) noexcept {
   const auto deadline = std::chrono::steady_clock::now() + kRevokeDeadline;
-  while (!done() && !pair_.stopped()) {
+  while (!done() && !pair_.destroyed()) {
     if (pair_.poll_sends()) continue;
     // What an out of service queue pair flushes comes soon, or not at all.
     if (pair_.failed() && !pair_.sends_under_way()) break;
@@ -233,7 +242,9 @@ TransportError Memory::allow(MutableBytes range, RemoteAccess access, RemoteKey&
     return error;
   }
   window->state = WindowState::kBound;
-  window->key.words = {address_of(range.data()), range.size(), window->rkey, (std::uint64_t{window->generation} << 32) | (window->index + 1)};
+  window->key.words = {address_of(range.data()), range.size(),
+                       (std::uint64_t{window->index + 1} << 32) | window->rkey, std::uint64_t{window->generation} << 32};
+  window->key = with_checksum(window->key);
   key = window->key;
   return {};
 }
@@ -262,7 +273,7 @@ TransportError Memory::register_alone(Window& window, MutableBytes range, Remote
 
 void Memory::revoke(const RemoteKey& key) noexcept {
   Lock lock(pair_.mutex());
-  const auto number = key.words[kWindow] & 0xffffffff;
+  const std::uint32_t number = window_number(key);
   if (number == 0 || number > windows_.size()) return;
   Window& window = *windows_[number - 1];
   if (window.key == key) revoke_window(window, lock);
@@ -318,6 +329,7 @@ IoResult Memory::write(const RemoteKey& key, std::uint64_t offset, ConstBytes fr
 
 IoResult Memory::start(ibv_wr_opcode opcode, const RemoteKey& key, std::uint64_t offset, ConstBytes here, std::uint64_t token) noexcept {
   const std::uint64_t allowed = key.words[kBytes];
+  if (key != with_checksum(key)) return {0, kInvalid};
   if (here.empty() || offset > allowed || here.size() > allowed - offset) return {0, kInvalid};
   Lock lock(pair_.mutex());
   if (const auto error = pair_.error()) return {0, error};
@@ -345,7 +357,7 @@ IoResult Memory::start(ibv_wr_opcode opcode, const RemoteKey& key, std::uint64_t
     requests[i].opcode = opcode;
     requests[i].sg_list = &elements[i];
     requests[i].num_sge = 1;
-    requests[i].wr.rdma = {key.words[kAddress] + offset + at, static_cast<std::uint32_t>(key.words[kRemoteKey])};
+    requests[i].wr.rdma = {key.words[kAddress] + offset + at, static_cast<std::uint32_t>(key.words[kWindow])};
     requests[i].next = i + 1 < pieces ? &requests[i + 1] : nullptr;
     const bool last = i + 1 == pieces;
     if (last) requests[i].send_flags = IBV_SEND_SIGNALED;
@@ -405,13 +417,17 @@ std::size_t Memory::completed(std::span<OneSidedCompletion> ended) noexcept {
 
 // ---- the end
 
-void Memory::end() noexcept {
+void Memory::end_windows() noexcept {
   const Lock lock(pair_.mutex());
   for (auto& window : windows_) {
     window->object.reset();
     window->registration.reset();
     if (window->state != WindowState::kFree) release(*window);
   }
+}
+
+void Memory::end_regions() noexcept {
+  const Lock lock(pair_.mutex());
   for (auto& [begin, region] : regions_) region->registration.reset();
 }
 

@@ -28,7 +28,6 @@ namespace avec::rdma {
 class Memory final : public OneSided, private WorkOwner {
  public:
   explicit Memory(QueuePair& queue_pair);
-  ~Memory();
 
   OneSidedTraits traits() const noexcept override;
   MemoryResult allocate(std::size_t bytes, void* wish) noexcept override;
@@ -48,9 +47,11 @@ class Memory final : public OneSided, private WorkOwner {
   bool has_completed() const noexcept { return finished_.load(std::memory_order_acquire) != taken_.load(std::memory_order_relaxed); }
   /// Accesses are under way: sends must be polled and armed.
   bool busy() const noexcept { return started_.load() != finished_.load(std::memory_order_acquire); }
-  /// Gives back every window and registration. The queue pair has been stopped; memory of
-  /// allocate() stays mapped.
-  void end() noexcept;
+  /// Gives back every window; the queue pair has been stopped.
+  void end_windows() noexcept;
+  /// Gives back every registration; the queue pair has been destroyed. Memory of allocate() stays
+  /// mapped.
+  void end_regions() noexcept;
 
  private:
   using Registration = std::unique_ptr<ibv_mr, int (*)(ibv_mr*)>;
@@ -58,7 +59,7 @@ class Memory final : public OneSided, private WorkOwner {
 
   struct Region {
     MutableBytes bytes;
-    Registration registration{nullptr, nullptr};  // null after end()
+    Registration registration{nullptr, nullptr};  // null after end_regions()
     bool writable = true;
     std::uint32_t adds = 1;   // of exactly these bytes, not yet removed; 0: kept for its keys only
     std::uint32_t keys = 0;   // windows that reach into it

@@ -51,7 +51,10 @@ std::expected<std::unique_ptr<QueuePair>, Failure> QueuePair::make(Port port) {
   return made;
 }
 
-QueuePair::~QueuePair() { stop(); }
+QueuePair::~QueuePair() {
+  stop();
+  destroy();
+}
 
 std::expected<void, Failure> QueuePair::make_queues() {
   const Verbs& verbs = *port_.verbs;
@@ -285,6 +288,10 @@ void QueuePair::stop() noexcept {
   while (sends_under_way() && std::chrono::steady_clock::now() < deadline) {
     if (!poll_sends()) std::this_thread::yield();
   }
+}
+
+void QueuePair::destroy() noexcept {
+  const std::scoped_lock lock(mutex_);
   pair_.reset();
   // Without a queue pair nothing is under way, told of or not.
   while (sends_under_way()) finish(ended_, {TransportErrc::kReset, ECANCELED});

@@ -11,9 +11,9 @@
 //   kInit     connect()             the peer's parameters are here; receive slots are posted already
 //   kReady    fail(), stop()        a completion error, an asynchronous event, the stream's end; or close()
 //   kError    stop()                no work starts any more and nothing of the peer comes in; what was
-//                                   posted is flushed, each poster is told
-//   kGone                           everything is destroyed but memory and windows, which the owner of
-//                                   them has given back before
+//                                   posted is flushed, each poster is told. Windows are given back to
+//                                   the adapter now, since a bound one keeps the queue pair
+//   kGone     destroy()             registrations are given back, nothing uses them any more
 #pragma once
 
 #include <atomic>
@@ -83,10 +83,12 @@ class QueuePair {
 
   /// Puts the queue pair into the error state, for a first reason. What is under way is flushed.
   void fail(TransportError error, std::string_view reason) noexcept;
-  /// Error state, and waits (bounded) until all posted work has been flushed; then destroys it. No
-  /// access of the peer is possible afterwards, and the adapter touches no buffer of ours.
+  /// Error state, and waits (bounded) until all posted work has been flushed. No access of the peer
+  /// is possible afterwards. Not locked; the driving thread.
   void stop() noexcept;
-  bool stopped() const noexcept { return !pair_; }
+  /// Afterwards the adapter touches no buffer of ours. Windows have been given back. As stop().
+  void destroy() noexcept;
+  bool destroyed() const noexcept { return !pair_; }
 
   // ---- any thread, not locked
 
