@@ -74,16 +74,38 @@ void measure_launch(const Options& options) {
   row.verified = verified;
   emit(options, row);
 
-  // Sustained: as many as possible, the wait included.
+  // Sustained: as many as possible, the wait included; several times, so that the noise is known.
   const auto many = options.samples(20'000);
-  const auto start = now_ns();
-  for (std::uint64_t i = 0; i < many; ++i) counting.launch();
-  counting.synchronize();
-  row = summarise("launch.sustained", "ns",
-                  {static_cast<double>(now_ns() - start) / static_cast<double>(many)});
-  row.n = many;
+  std::vector<double> each;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    const auto start = now_ns();
+    for (std::uint64_t i = 0; i < many; ++i) counting.launch();
+    counting.synchronize();
+    each.push_back(static_cast<double>(now_ns() - start) / static_cast<double>(many));
+  }
+  row = summarise("launch.sustained", "ns", each);
   row.verified = counting.verified();
   emit(options, row);
+}
+
+// Posted calls per second: so many, then one that waits for them.
+void measure_call_rate(const Options& options) {
+  Counting counting(options);
+  auto batches = options.batches;
+  if (batches.empty()) batches = {1, 10, 100, 1000, 10'000};
+  for (const auto batch : batches) {
+    auto row = named_row("rate.calls", "", "", "ns");
+    row.batch = batch;
+    const auto sample = [&](std::uint64_t count, std::vector<double>& samples) {
+      for (std::uint64_t i = 0; i < count; ++i) {
+        const auto start = now_ns();
+        for (std::uint64_t k = 0; k < batch; ++k) counting.launch();
+        counting.synchronize();
+        samples.push_back(static_cast<double>(now_ns() - start) / static_cast<double>(batch));
+      }
+    };
+    race(options, {{row, sample}}, [&] { return counting.verified(); });
+  }
 }
 
 void measure_launch_synchronise(const Options& options) {

@@ -17,6 +17,8 @@
   X(mem_get_info, cuMemGetInfo_v2)         \
   X(mem_alloc, cuMemAlloc_v2)              \
   X(mem_free, cuMemFree_v2)                \
+  X(host_alloc, cuMemHostAlloc)            \
+  X(host_free, cuMemFreeHost)              \
   X(to_device, cuMemcpyHtoD_v2)            \
   X(from_device, cuMemcpyDtoH_v2)          \
   X(to_device_async, cuMemcpyHtoDAsync_v2) \

@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
+
+#include "statistics.h"
 
 namespace avec::bench {
 namespace {
@@ -40,49 +42,113 @@ std::multimap<int, int> children_by_parent() {
   return children;
 }
 
+// Medians this sure are stable; more than so many rounds are not worth their time.
+constexpr double kStable = 0.01;
+constexpr std::uint64_t kLeastRounds = 5, kMostRounds = 20, kCostlyRounds = 3;
+// A figure may take so many times its seconds while it is not stable.
+constexpr double kPatience = 2;
+constexpr std::uint64_t kMostSlice = 5'000;
+
+// One contestant while it runs.
+struct Running {
+  std::vector<double> samples, blocks;
+  std::uint64_t slice = 1;
+
+  void take(const Contestant& contestant, std::uint64_t count) {
+    std::vector<double> fresh;
+    contestant.sample(count, fresh);
+    if (fresh.empty()) fail("no samples of " + contestant.row.name);
+    blocks.push_back(median(fresh));
+    samples.insert(samples.end(), fresh.begin(), fresh.end());
+  }
+};
+
+// Warms up and finds how many samples make a round's share of the time.
+std::uint64_t warm_up(const Options& options, const Contestant& contestant) {
+  if (contestant.costly) return 1;
+  std::vector<double> thrown_away;
+  std::uint64_t count = 1;
+  const auto start = now_ns();
+  const double share = options.seconds * 1e9 / 10;
+  std::uint64_t last = 0;
+  // Twice as many each time, until a tenth of the time is spent.
+  for (;; count *= 2) {
+    const auto before = now_ns();
+    contestant.sample(count, thrown_away);
+    last = std::max<std::uint64_t>(1, (now_ns() - before) / count);
+    const auto spent = static_cast<double>(now_ns() - start);
+    if (count >= kMostSlice || spent > share || (options.count != 0 && count >= options.count)) break;
+  }
+  return std::clamp<std::uint64_t>(static_cast<std::uint64_t>(share / static_cast<double>(last)), 1,
+                                   kMostSlice);
+}
+
 }  // namespace
 
 WaitMode Options::wait_mode() const {
   return wait == "spin" ? WaitMode::kSpin : wait == "block" ? WaitMode::kBlock : WaitMode::kAdaptive;
 }
 
-void to_json(nlohmann::json& json, const Row& row) {
-  json = {{"name", row.name},   {"target", row.target}, {"unit", row.unit},
-          {"bytes", row.bytes}, {"n", row.n},           {"median", row.median},
-          {"p99", row.p99},     {"min", row.min},       {"verified", row.verified}};
-}
-
-void from_json(const nlohmann::json& json, Row& row) {
-  json.at("name").get_to(row.name);
-  json.at("target").get_to(row.target);
-  json.at("unit").get_to(row.unit);
-  json.at("bytes").get_to(row.bytes);
-  json.at("n").get_to(row.n);
-  json.at("median").get_to(row.median);
-  json.at("p99").get_to(row.p99);
-  json.at("min").get_to(row.min);
-  json.at("verified").get_to(row.verified);
-}
-
-Row summarise(std::string_view name, std::string_view unit, std::vector<double> values) {
-  if (values.empty()) fail("no samples of " + std::string(name));
-  std::sort(values.begin(), values.end());
-  const auto at = [&](double share) {
-    return values[std::min(values.size() - 1,
-                           static_cast<std::size_t>(share * static_cast<double>(values.size())))];
-  };
-  Row row;
-  row.name = name;
-  row.unit = unit;
-  row.n = values.size();
-  row.median = at(0.5);
-  row.p99 = at(0.99);
-  row.min = values.front();
-  return row;
+void race(const Options& options, std::vector<Contestant> contestants,
+          const std::function<bool()>& verified) {
+  std::vector<Running> running(contestants.size());
+  bool costly = false;
+  for (std::size_t i = 0; i < contestants.size(); ++i) {
+    costly = costly || contestants[i].costly;
+    running[i].slice = warm_up(options, contestants[i]);
+  }
+  auto rounds = costly ? kCostlyRounds : kMostRounds;
+  if (options.count != 0) rounds = std::min<std::uint64_t>(options.count, costly ? kCostlyRounds : kBlocks);
+  const auto start = now_ns();
+  const double patience = options.seconds * 1e9 * kPatience * static_cast<double>(contestants.size());
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    for (std::size_t i = 0; i < contestants.size(); ++i) {
+      auto count = running[i].slice;
+      if (options.count != 0)
+        count =
+            contestants[i].costly ? 1 : options.count * (round + 1) / rounds - options.count * round / rounds;
+      running[i].take(contestants[i], count);
+    }
+    if (options.count != 0 || costly || round + 1 < kLeastRounds) continue;
+    const bool stable = std::all_of(running.begin(), running.end(),
+                                    [](const Running& one) { return relative_error(one.blocks) < kStable; });
+    if (stable || static_cast<double>(now_ns() - start) > patience) break;
+  }
+  const bool right = verified();
+  for (std::size_t i = 0; i < contestants.size(); ++i) {
+    const auto& named = contestants[i].row;
+    auto row = summarise(named.name, named.unit, running[i].samples);
+    row.target = named.target;
+    row.transport = named.transport;
+    row.bytes = named.bytes;
+    row.message = named.message;
+    row.streams = named.streams;
+    row.batch = named.batch;
+    row.blocks = running[i].blocks;
+    row.noise = relative_spread(row.blocks);
+    row.verified = right;
+    if (i > 0 && row.median > 0) {
+      std::vector<double> ratios;
+      for (std::size_t k = 0; k < running[i].blocks.size(); ++k) {
+        const double mine = running[i].blocks[k], theirs = running[0].blocks[k];
+        // Of bandwidths, where both move bytes: more is better. Else of times.
+        const double ours = row.bytes != 0 && row.message != 0 ? static_cast<double>(row.bytes) / mine : mine;
+        const double base = row.bytes != 0 && row.message != 0
+                                ? static_cast<double>(contestants[0].row.bytes) / theirs
+                                : theirs;
+        ratios.push_back(ours / base);
+      }
+      row.ratio_noise = relative_spread(ratios);
+      row.ratio = median(std::move(ratios));
+      row.yardstick = contestants[0].row.name + "/" + contestants[0].row.target;
+    }
+    emit(options, std::move(row));
+  }
 }
 
 void emit(const Options& options, Row row) {
-  row.target = options.target;
+  if (row.target.empty()) row.target = options.target;
+  if (row.transport.empty() && row.target != "native") row.transport = options.transport;
   std::printf("%s\n", nlohmann::json(row).dump().c_str());
   std::fflush(stdout);
 }
@@ -106,7 +172,7 @@ std::uint64_t tree_cpu_ns(int pid) {
 }
 
 void fail(std::string_view what) {
-  std::fprintf(stderr, "avec_bench: %.*s\n", static_cast<int>(what.size()), what.data());
+  std::fprintf(stderr, "avec bench: %.*s\n", static_cast<int>(what.size()), what.data());
   std::fflush(stderr);
   // The driver library may hold threads that an orderly exit would wait for.
   ::_exit(1);

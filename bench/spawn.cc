@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <string_view>
 
 namespace avec::bench {
@@ -79,24 +80,26 @@ int reap(pid_t pid, Clock::time_point deadline) {
 }  // namespace
 
 Finished run(const std::vector<std::string>& command, const Environment& environment,
-             std::chrono::seconds limit, bool quiet) {
+             std::chrono::seconds limit, bool quiet, const std::function<void(const std::string&)>& on_line) {
   Finished finished;
   Descriptor output;
   const auto deadline = Clock::now() + limit;
   const pid_t pid = start(command, environment, quiet, output);
   if (pid < 0) return finished;
   std::string pending, line;
-  while (read_line(output.get(), pending, line, deadline)) finished.lines.push_back(line);
+  while (read_line(output.get(), pending, line, deadline)) {
+    finished.lines.push_back(line);
+    if (on_line) on_line(line);
+  }
   finished.ok = reap(pid, std::min(deadline, Clock::now() + std::chrono::seconds(10))) == 0;
   return finished;
 }
 
-Executor::Executor(const std::string& program, const std::string& wait, const std::string& device) {
-  pid_ = start({program, "serve", "--listen", "tcp://127.0.0.1:0", "--insecure"},
-               {{"AVEC_WAIT", wait}, {"AVEC_DEVICE", device}, {"AVEC_LOG_LEVEL", "warn"}}, false, output_);
+Server::Server(const std::vector<std::string>& command, const Environment& environment) {
+  pid_ = start(command, environment, false, output_);
   if (pid_ < 0) return;
   constexpr std::string_view kPrefix = "listening on ";
-  const auto deadline = Clock::now() + std::chrono::seconds(10);
+  const auto deadline = Clock::now() + std::chrono::seconds(30);
   std::string pending, line;
   while (read_line(output_.get(), pending, line, deadline)) {
     if (line.starts_with(kPrefix)) {
@@ -106,10 +109,20 @@ Executor::Executor(const std::string& program, const std::string& wait, const st
   }
 }
 
-Executor::~Executor() {
+Server::~Server() {
   if (pid_ <= 0) return;
   ::kill(pid_, SIGTERM);
   reap(pid_, Clock::now() + std::chrono::seconds(5));
 }
+
+Executor::Executor(const std::string& program, const std::string& address, const std::string& wait,
+                   const std::string& device)
+    : Server({program, "serve", "--listen", "tcp://" + address + ":0", "--insecure"},
+             {{"AVEC_WAIT", wait}, {"AVEC_DEVICE", device}, {"AVEC_LOG_LEVEL", "warn"}}) {}
+
+std::string own_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
+
+ProxyProcess::ProxyProcess(const std::string& to, const std::string& shape)
+    : Server({own_program(), "proxy", "--listen", "tcp://127.0.0.1:0", "--to", to, "--shape", shape}, {}) {}
 
 }  // namespace avec::bench

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,19 +20,22 @@ struct Finished {
   bool ok = false;                 ///< exit status 0, within the deadline
 };
 
-/// Runs a program to its end; stderr is passed through, or thrown away when `quiet`.
+/// Runs a program to its end; stderr is passed through, or thrown away when `quiet`. `on_line` is
+/// told each line as it comes.
 Finished run(const std::vector<std::string>& command, const Environment& environment,
-             std::chrono::seconds limit, bool quiet = false);
+             std::chrono::seconds limit, bool quiet = false,
+             const std::function<void(const std::string&)>& on_line = {});
 
-/// `avec serve` on a free loopback port, as long as this object lives.
-class Executor {
+/// A program that serves as long as this object lives.
+class Server {
  public:
-  /// url() is empty when it did not start.
-  Executor(const std::string& program, const std::string& wait, const std::string& device);
-  ~Executor();
-  Executor(const Executor&) = delete;
-  Executor& operator=(const Executor&) = delete;
+  /// Starts it and waits for the line "listening on URL".
+  Server(const std::vector<std::string>& command, const Environment& environment);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
 
+  /// Empty when it did not start.
   const std::string& url() const { return url_; }
   int pid() const { return pid_; }
 
@@ -39,6 +43,22 @@ class Executor {
   pid_t pid_ = -1;
   Descriptor output_;
   std::string url_;
+};
+
+/// `avec serve` on a free port of `address`.
+class Executor : public Server {
+ public:
+  Executor(const std::string& program, const std::string& address, const std::string& wait,
+           const std::string& device);
+};
+
+/// This program's own path.
+std::string own_program();
+
+/// `avec bench proxy` to a TCP address.
+class ProxyProcess : public Server {
+ public:
+  ProxyProcess(const std::string& to, const std::string& shape);
 };
 
 }  // namespace avec::bench

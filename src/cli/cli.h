@@ -23,6 +23,8 @@ int serve(const Settings& settings);
 int run(const Settings& settings, const RunOptions& options);
 int info(const Settings& settings, bool json);
 int show_config(const Settings& settings);
+/// Becomes avec_bench, the program beside this one; `arguments` are argv from "bench" on.
+int bench(char** arguments);
 
 /// This program's path, and the folder of the shims beside it (bin/avec -> lib/avec).
 std::string own_path();

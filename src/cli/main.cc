@@ -37,6 +37,7 @@ void add_settings(CLI::App& command, Settings& settings, SettingSide side, bool&
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::string_view(argv[1]) == "worker") return avec::worker::main(argc - 2, argv + 2);
+  if (argc > 1 && std::string_view(argv[1]) == "bench") return avec::cli::bench(argv + 1);
 
   Settings settings = Settings::load();
   bool failed = false;
@@ -58,6 +59,9 @@ int main(int argc, char** argv) {
   run->add_option("command", run_options.command, "The program and its arguments, after --.")->required();
   run->positionals_at_end();
   run->prefix_command(false);
+
+  // Listed only: bench has been started above, with all its arguments.
+  app.add_subcommand("bench", "Measures what avec costs, each figure beside its yardstick (avec bench --help).");
 
   bool show_config = false, json = false;
   CLI::App* info = app.add_subcommand("info", "Shows an executor's devices, the link to it, and the settings.");
