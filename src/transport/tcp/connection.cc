@@ -155,6 +155,7 @@ void TcpConnection::close() noexcept {
     // Nothing tells when the queue is empty, so look every millisecond.
     pollfd entry{fd_.get(), static_cast<short>(got == 0 ? 0 : POLLIN), 0};
     poll_until(&entry, 1, std::min(deadline, std::chrono::steady_clock::now() + 1ms));
+    if ((entry.revents & POLLERR) != 0) break;  // reset after the peer's own end: nobody takes the rest
   }
   fd_.reset();
 }
