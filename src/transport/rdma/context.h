@@ -53,10 +53,10 @@ inline constexpr auto kRevokeDeadline = 5000ms;
 /// The first exchange over the adapters, before the connection is relied on.
 inline constexpr auto kProbeDeadline = 2500ms;
 
-/// A lost packet is sent again after about 4.096 us * 2^14 * (1 to 4), seven times: a peer that is
-/// gone is known after 0.5 to 2 s.
+/// A lost packet is sent again after 4.096 us * 2^14 (adapters take up to four times that), six times:
+/// a peer that is gone is known after 0.5 to 2 s. Not seven times, which soft-RoCE takes for "always".
 inline constexpr std::uint8_t kAckTimeout = 14;
-inline constexpr std::uint8_t kRetries = 7;
+inline constexpr std::uint8_t kRetries = 6;
 /// Credits make RNR impossible between honest peers: one that lets it happen is given up soon.
 inline constexpr std::uint8_t kRnrRetries = 3;
 inline constexpr std::uint8_t kRnrTimer = 12;  // 0.64 ms
