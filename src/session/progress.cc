@@ -96,8 +96,12 @@ void Engine::progress_sleep() {
     const bool quiet = activity_ == seen_activity_;
     seen_activity_ = activity_;
     watch = !role_taken_ && (deferred || quiet);
-    if (watch && !false_alarm_) descriptor = watched_;
-    if (!watch) {
+    // Nobody has the role: for a moment the connection is this thread's.
+    const bool came = watch && !false_alarm_ && !connection_->arm();
+    if (watch && !false_alarm_ && !came) descriptor = watched_;
+    if (came) {
+      timeout_ms = 0;
+    } else if (!watch) {
       timeout_ms = deferred ? kDeferredGuardMs : kGuardMs;
     } else if (descriptor < 0) {
       timeout_ms = deferred ? kDeferredGuardMs : kBlindMs;
