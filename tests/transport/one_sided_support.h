@@ -31,13 +31,17 @@ struct Ends {
   void find() {
     client = {pair.client.get(), access_of(backend, *pair.client)};
     server = {pair.server.get(), access_of(backend, *pair.server)};
+    maps_ = *this && client.access->traits().maps;
   }
   explicit operator bool() const { return client.access != nullptr && server.access != nullptr; }
-  bool maps() const { return client.access->traits().maps; }
+  bool maps() const { return maps_; }  // constant, and of use after an end is gone
 
   Backend backend;
   Pair pair;
   Side client, server;
+
+ private:
+  bool maps_ = false;
 };
 
 /// Memory of one end, allocated.
