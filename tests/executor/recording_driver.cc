@@ -12,7 +12,12 @@ std::map<std::string, std::uint64_t> counts;    // guarded by mutex
 std::map<std::string, std::uint64_t> launches;  // when each was called last; guarded by mutex
 std::atomic<bool> gate_closed{false};
 std::atomic<CUresult> launch_status{CUDA_SUCCESS};
+std::atomic<CUresult> copy_status{CUDA_SUCCESS};
+std::atomic<CUresult> registration_status{CUDA_SUCCESS};
 std::atomic<std::uintptr_t> next_handle{0x1000};
+std::vector<RecordedCopy> copies;     // guarded by mutex
+std::vector<std::byte> memory;        // of the device; guarded by mutex
+std::uint64_t memory_base = 0;        // guarded by mutex
 
 void record(const char* name) {
   const std::scoped_lock lock(mutex);
@@ -34,6 +39,19 @@ struct Stub<CUresult (*)(Arguments...), Number> {
 template <class Handle>
 CUresult fresh(Handle* handle) {
   *handle = reinterpret_cast<Handle>(next_handle += 16);
+  return CUDA_SUCCESS;
+}
+
+CUresult copy(const char* name, RecordedCopy what) {
+  record(name);
+  if (copy_status != CUDA_SUCCESS) return copy_status;
+  const std::scoped_lock lock(mutex);
+  copies.push_back(what);
+  for (std::uint64_t row = 0; row < what.height && !memory.empty(); ++row) {
+    std::byte* device = memory.data() + (what.device - memory_base + row * what.pitch);
+    auto* host = const_cast<std::byte*>(what.host) + row * what.width;
+    std::memcpy(what.to_device ? device : host, what.to_device ? host : device, what.width);
+  }
   return CUDA_SUCCESS;
 }
 
@@ -69,10 +87,31 @@ worker::DriverTable recording_driver() {
     return *handle = next_handle += 16, CUDA_SUCCESS;
   };
   t.cuMemHostAlloc = [](void** data, std::size_t bytes, unsigned) {
+    record("cuMemHostAlloc");
     *data = std::aligned_alloc(4096, bytes);
     return *data != nullptr ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
   };
-  t.cuMemFreeHost = [](void* data) { return std::free(data), CUDA_SUCCESS; };
+  t.cuMemFreeHost = [](void* data) {
+    record("cuMemFreeHost");
+    return std::free(data), CUDA_SUCCESS;
+  };
+  t.cuMemHostRegister = [](void*, std::size_t, unsigned) {
+    record("cuMemHostRegister");
+    return registration_status.load();
+  };
+  t.cuMemcpyHtoDAsync = [](CUdeviceptr device, const void* host, std::size_t bytes, CUstream) {
+    return copy("cuMemcpyHtoDAsync_v2", {true, device, bytes, static_cast<const std::byte*>(host), bytes});
+  };
+  t.cuMemcpyDtoHAsync = [](void* host, CUdeviceptr device, std::size_t bytes, CUstream) {
+    return copy("cuMemcpyDtoHAsync_v2", {false, device, bytes, static_cast<const std::byte*>(host), bytes});
+  };
+  t.cuMemcpy2DAsync = [](const CUDA_MEMCPY2D* c, CUstream) {
+    const bool up = c->srcMemoryType == CU_MEMORYTYPE_HOST, down = c->dstMemoryType == CU_MEMORYTYPE_HOST;
+    if (!up && !down) return record("cuMemcpy2DAsync_v2"), CUDA_SUCCESS;
+    return copy("cuMemcpy2DAsync_v2", {up, up ? c->dstDevice : c->srcDevice, up ? c->dstPitch : c->srcPitch,
+                                       static_cast<const std::byte*>(up ? c->srcHost : c->dstHost), c->WidthInBytes,
+                                       c->Height});
+  };
   t.cuDevicePrimaryCtxRetain = [](CUcontext* context, CUdevice) { return fresh(context); };
   t.cuCtxCreate = [](CUcontext* context, CUctxCreateParams*, unsigned, CUdevice) { return fresh(context); };
   t.cuStreamCreateWithPriority = [](CUstream* stream, unsigned, int) {
@@ -110,8 +149,10 @@ void reset_recording() {
   const std::scoped_lock lock(mutex);
   counts.clear();
   launches.clear();
+  copies.clear();
+  memory.clear();
   gate_closed = false;
-  launch_status = CUDA_SUCCESS;
+  launch_status = copy_status = registration_status = CUDA_SUCCESS;
 }
 
 std::uint64_t recorded(const std::string& function) {
@@ -137,5 +178,29 @@ std::uint64_t recorded_work() {
 
 void close_gate(bool closed) { gate_closed = closed; }
 void fail_launches(CUresult status) { launch_status = status; }
+void fail_copies(CUresult status) { copy_status = status; }
+void fail_registration(CUresult status) { registration_status = status; }
+
+std::vector<RecordedCopy> recorded_copies() {
+  const std::scoped_lock lock(mutex);
+  return copies;
+}
+
+void emulate_memory(std::uint64_t base, std::size_t bytes) {
+  const std::scoped_lock lock(mutex);
+  memory_base = base;
+  memory.assign(bytes, std::byte{0});
+}
+
+std::vector<std::byte> device_memory(std::uint64_t address, std::size_t bytes) {
+  const std::scoped_lock lock(mutex);
+  const auto* at = memory.data() + (address - memory_base);
+  return {at, at + bytes};
+}
+
+void write_device_memory(std::uint64_t address, std::span<const std::byte> bytes) {
+  const std::scoped_lock lock(mutex);
+  std::memcpy(memory.data() + (address - memory_base), bytes.data(), bytes.size());
+}
 
 }  // namespace avec::test

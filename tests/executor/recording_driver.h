@@ -2,9 +2,12 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "executor/worker/driver.h"
 
@@ -24,5 +27,24 @@ std::uint64_t recorded_work();
 void close_gate(bool closed);
 /// What every launch returns.
 void fail_launches(CUresult status);
+
+/// A copy between host and device, as it was asked for.
+struct RecordedCopy {
+  bool to_device = false;
+  std::uint64_t device = 0, pitch = 0;
+  const std::byte* host = nullptr;
+  std::uint64_t width = 0, height = 1;
+};
+std::vector<RecordedCopy> recorded_copies();
+/// Device memory that copies really change, at once, whatever the gate says: [base, base + bytes).
+/// Empty: none. Until reset_recording().
+void emulate_memory(std::uint64_t base, std::size_t bytes);
+/// A copy of the device's bytes there.
+std::vector<std::byte> device_memory(std::uint64_t address, std::size_t bytes);
+void write_device_memory(std::uint64_t address, std::span<const std::byte> bytes);
+/// What every copy from now on returns.
+void fail_copies(CUresult status);
+/// What registering host memory returns.
+void fail_registration(CUresult status);
 
 }  // namespace avec::test

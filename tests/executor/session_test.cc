@@ -5,64 +5,11 @@
 #include <span>
 #include <thread>
 
-#include "executor/in_process.h"
-#include "executor/raw_client.h"
-#include "executor/recording_driver.h"
+#include "executor/ready_session.h"
 #include "support/catch.h"
 #include "transport/sim/factory.h"
 
 namespace avec::test {
-namespace {
-
-constexpr std::uint64_t kBase = 0x200000000000, kRange = 1u << 30;
-constexpr std::uint64_t kContext = 1, kLegacy = 2, kPerThread = 3, kStream = 4, kOther = 5, kEvent = 6, kModule = 7;
-
-std::unique_ptr<InProcessExecutor> start(const std::string& listen) {
-  static int number = 0;
-  reset_recording();
-  InProcessExecutor::Options options;
-  options.listen = listen == "sim" ? "sim://worker-" + std::to_string(++number) : listen;
-  options.session.driver = recording_driver();
-  options.session.device_kind = "cpu";
-  options.session.release = "test";
-  std::string problem;
-  auto executor = InProcessExecutor::start(std::move(options), problem);
-  INFO(problem);
-  REQUIRE(executor != nullptr);
-  return executor;
-}
-
-/// A session with a context, a stream beside the default ones, memory, and a module.
-struct Ready {
-  std::unique_ptr<InProcessExecutor> executor;
-  RawClient client;
-
-  explicit Ready(const std::string& listen = "sim", std::uint64_t replay_bytes = 0)
-      : executor(start(listen)), client(executor->address()) {
-    REQUIRE(client.problem() == "");
-    const auto hello = client.hello(kBase, kRange, replay_bytes);
-    REQUIRE(hello.has_value());
-    REQUIRE(hello->header.status() == 0);
-    client.send(wire::ContextCreate(kContext, kLegacy, kPerThread, 0, 0, 1, 0));
-    client.send(wire::StreamCreate(kStream, kContext, CU_STREAM_NON_BLOCKING, 0));
-    client.send(wire::StreamCreate(kOther, kContext, CU_STREAM_NON_BLOCKING, 0));
-    client.send(wire::EventCreate(kEvent, kContext, 0, 0));
-    REQUIRE(client.status_of(wire::MemMap(kBase, 64u << 20, 0, 0)) == 0);
-    const std::string image = "an image";
-    const auto loaded = client.load(kModule, kContext, std::as_bytes(std::span(image)));
-    REQUIRE(loaded.has_value());
-    const auto* facts = flatbuffers::GetRoot<wire::ModuleLoadReply>(loaded->body.data());
-    REQUIRE(facts->functions()->size() == 1);
-    REQUIRE(facts->functions()->Get(0)->name()->str() == "kernel");
-  }
-  wire::LaunchKernel launch(std::uint64_t stream = kStream) const {
-    return {kModule, 0, 0, 1, 1, 1, 1, 1, 1, stream, 0, 0};
-  }
-  std::array<std::byte, 12> parameters{};
-  int ping() { return client.status_of(wire::Ping(0)); }
-};
-
-}  // namespace
 
 TEST_CASE("Hello is answered over tcp and over sim, and a ping after it") {
   for (const std::string listen : {"tcp://127.0.0.1:0", "sim"}) {

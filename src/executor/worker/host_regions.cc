@@ -9,7 +9,7 @@
 namespace avec::worker {
 
 bool HostRegions::has_room(std::uint64_t bytes) const {
-  return regions_.size() + closing_.size() < limits::kMaxHostRegions && bytes <= limits::kHostRangeBytes - bytes_;
+  return regions_.size() + closing_.size() < limits::kMaxSharedMemories && bytes <= limits::kMaxSharedBytes - bytes_;
 }
 
 void HostRegions::open(const RemoteKey& key, std::uint64_t bytes, Told told) {

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <thread>
 
+#include "executor/worker/door.h"
 #include "executor/worker/opening.h"
 #include "executor/worker/session.h"
 #include "executor/worker_channel.h"
@@ -43,6 +44,7 @@ int probe(const std::string& library) {
 
 /// Connections and orders of the broker, for as long as the session lives.
 void doorway(int channel, const ChannelMessage& start, Session& session) {
+  Door door(session);
   ChannelMessage message;
   while (receive_message(channel, message, true) == Received::kMessage) {
     if (message.kind == MessageKind::kStop) {
@@ -50,13 +52,11 @@ void doorway(int channel, const ChannelMessage& start, Session& session) {
     } else if (message.kind == MessageKind::kData) {
       auto connection = tcp::adopt(message.descriptor.release());
       if (connection == nullptr) continue;
-      auto resume_from = check_opening(connection, start.ticket, start.key,
-                                       std::chrono::steady_clock::now() + limits::kAuthenticationDeadline);
-      if (resume_from) {
-        session.attach(std::move(connection), *resume_from);
-      } else {
-        spdlog::warn("a data connection was refused: {}", resume_from.error().message);
-      }
+      const auto preamble = check_opening(connection, start.ticket, start.key,
+                                          std::chrono::steady_clock::now() + limits::kAuthenticationDeadline);
+      const auto entered = preamble ? door.enter(std::move(connection), *preamble)
+                                    : wire::Answer<>(std::unexpected(preamble.error()));
+      if (!entered) spdlog::warn("a data connection was refused: {}", entered.error().message);
     }
   }
   session.stop("the broker is gone");

@@ -78,8 +78,8 @@ wire::Answer<void> answer_upgrades(std::unique_ptr<Connection>& connection, Dead
 
 }  // namespace
 
-wire::Answer<std::uint64_t> check_proof(std::unique_ptr<Connection>& connection, ConstBytes preamble,
-                                        const wire::TicketId& ticket, const wire::Digest& key, Deadline deadline) {
+wire::Answer<wire::Preamble> check_proof(std::unique_ptr<Connection>& connection, ConstBytes preamble,
+                                         const wire::TicketId& ticket, const wire::Digest& key, Deadline deadline) {
   std::array<std::byte, wire::kDataOpeningBytes> opening;
   std::ranges::copy(preamble, opening.begin());
   if (!receive_all(*connection, MutableBytes(opening).subspan(wire::kPreambleBytes), deadline))
@@ -93,11 +93,11 @@ wire::Answer<std::uint64_t> check_proof(std::unique_ptr<Connection>& connection,
   if (checked->upgrades() != 0) {
     if (auto upgraded = answer_upgrades(connection, deadline); !upgraded) return std::unexpected(upgraded.error());
   }
-  return checked->resume_from();
+  return *checked;
 }
 
-wire::Answer<std::uint64_t> check_opening(std::unique_ptr<Connection>& connection, const wire::TicketId& ticket,
-                                          const wire::Digest& key, Deadline deadline) {
+wire::Answer<wire::Preamble> check_opening(std::unique_ptr<Connection>& connection, const wire::TicketId& ticket,
+                                           const wire::Digest& key, Deadline deadline) {
   std::array<std::byte, wire::kPreambleBytes> preamble;
   if (!receive_all(*connection, preamble, deadline)) return malformed("a data connection that does not begin");
   return check_proof(connection, preamble, ticket, key, deadline);

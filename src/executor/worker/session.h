@@ -79,6 +79,8 @@ class Session {
   SessionReport run(bool process_ends);
   /// A data connection whose opening was checked; `peer_has` from its preamble. Any thread.
   void attach(std::unique_ptr<Connection> connection, std::uint64_t peer_has);
+  /// The loop looks for work again. Any thread.
+  void wake();
   /// Ends the session soon, with this reason for the client. Any thread.
   void stop(std::string reason);
 
@@ -176,7 +178,6 @@ class Session {
   void link_was_lost();
   void close_with(const std::string& reason);
   void end(std::string reason);
-  void wake();
   void drain_output();
   void capture_output();
   bool everything_done() const;
