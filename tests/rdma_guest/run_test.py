@@ -148,8 +148,8 @@ class Guest(Folder):
         self.assertIn("10.9.0.1/24", result.stdout)
 
     def test_a_guest_that_hangs_is_stopped_at_its_time_limit(self):
-        result = run("--timeout", "15", "--", "sh", "-c", "echo begun; sleep 1000", env=self.environment)
-        self.assertEqual((result.returncode, result.stdout), (124, "begun\n"))
+        result = run("--timeout", "8", "--", "sleep", "1000", env=self.environment)
+        self.assertEqual(result.returncode, 124)
         self.assertIn("time limit", result.stderr)
         self.expect_nothing_left()
 

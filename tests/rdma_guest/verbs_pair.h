@@ -24,8 +24,12 @@ inline constexpr const char* kResponderAddress = "10.9.0.2";
 inline constexpr std::uint8_t kPort = 1;
 inline constexpr unsigned kDepth = 16;        // work requests of a queue
 inline constexpr unsigned kInlineBytes = 64;  // rxe allows 400
-/// Under emulation, beside other work: nothing here takes a second.
-inline constexpr auto kDeadline = std::chrono::seconds(20);
+/// Local acknowledgement timeout, 4.096 us * 2^n, of which there are kRetries + 1 before an error: a
+/// guest whose CPUs the host takes away for a while is no error, and a peer known to be gone is no wait.
+inline constexpr std::uint8_t kPatient = 18, kImpatient = 12;
+inline constexpr std::uint8_t kRetries = 6;  // 7 is for ever to rxe
+/// Nothing here takes a second; under emulation beside other work it may.
+inline constexpr auto kDeadline = std::chrono::seconds(60);
 
 template <class T, auto Release>
 struct ReleaseVerbs {
@@ -106,7 +110,7 @@ struct Endpoint {
   [[nodiscard]] ibv_context* context() const { return adapter.context.get(); }
 
   /// From a fresh queue pair to one that sends to the other: RESET, INIT, RTR, RTS.
-  void connect_to(const Endpoint& other, const char* other_address) {
+  void connect_to(const Endpoint& other, const char* other_address, std::uint8_t timeout) {
     ibv_qp_attr attributes{};
     attributes.qp_state = IBV_QPS_INIT;
     attributes.port_num = kPort;
@@ -129,8 +133,8 @@ struct Endpoint {
                           IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
                               IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER) == 0);
     attributes.qp_state = IBV_QPS_RTS;
-    attributes.timeout = 14;  // 67 ms
-    attributes.retry_cnt = 3;
+    attributes.timeout = timeout;
+    attributes.retry_cnt = kRetries;
     attributes.rnr_retry = 3;
     attributes.max_rd_atomic = 4;
     REQUIRE(ibv_modify_qp(queue_pair.get(), &attributes,
@@ -182,9 +186,9 @@ struct Pair {
   std::vector<std::uint8_t> near, far;  // the requester's memory, the responder's
   Region near_region, far_region;
 
-  Pair() : near(kBytes), far(kBytes) {
-    requester.connect_to(responder, kResponderAddress);
-    responder.connect_to(requester, kRequesterAddress);
+  explicit Pair(std::uint8_t timeout = kPatient) : near(kBytes), far(kBytes) {
+    requester.connect_to(responder, kResponderAddress, timeout);
+    responder.connect_to(requester, kRequesterAddress, timeout);
     for (std::size_t i = 0; i < kBytes; i++) near[i] = static_cast<std::uint8_t>(i * 7 + (i >> 13));
     near_region = requester.register_memory(near, kAllAccess);
     far_region = responder.register_memory(far, kAllAccess);
