@@ -79,6 +79,13 @@ AddressReservation chosen(std::vector<AddressReservation>& reservations, const w
   return {};
 }
 
+/// Each takes a core at either end while it is used, so that few cores are better off with one.
+unsigned tcp_streams(std::uint64_t wished) {
+  if (wished != 0) return static_cast<unsigned>(std::min<std::uint64_t>(wished, limits::kMaxTcpStreams));
+  const unsigned cores = std::thread::hardware_concurrency();
+  return cores < 4 ? 1 : std::min(4u, cores / 2);
+}
+
 }  // namespace
 
 std::expected<ConnectOptions, OpenFailure> options_from_settings() {
@@ -92,6 +99,7 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
   options.spin = std::chrono::microseconds(settings.number("spin"));
   options.copy_threads = static_cast<unsigned>(
       std::min<std::uint64_t>(settings.number("copy-threads"), limits::kMaxCopyThreads));
+  options.tcp_streams = tcp_streams(settings.number("tcp-streams"));
   options.bind_address_ranges = settings.flag("bind-address-ranges");
   if (const std::string path(settings.text("token-file")); !path.empty()) {
     auto token = wire::read_token_file(path);
@@ -114,6 +122,7 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   wanted.program = options.program;
   wanted.wait_mode = wait_mode_of(options.wait);
   wanted.spin = options.spin;
+  wanted.tcp_streams = options.tcp_streams;
   wanted.connect_deadline = options.connect_deadline;
   wanted.environment = forwarded_environment();
   wanted.device_ranges = as_wire(device_ranges);

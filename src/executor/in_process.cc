@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "executor/worker/door.h"
 #include "executor/worker/opening.h"
 #include "wire/handshake.h"
 
@@ -22,6 +23,7 @@ struct Served {
   wire::TicketId ticket;
   wire::Digest key;
   std::unique_ptr<worker::Session> session;
+  std::unique_ptr<worker::Door> door;
   std::shared_ptr<Connection> control;
   std::thread thread;
   std::atomic<bool> over{false};
@@ -145,6 +147,7 @@ void Executor::begin(const wire::BrokerHandshake& handshake, std::shared_ptr<Con
     worker::SessionOptions session = options_.session;
     session.name = "session " + std::to_string(++counter_);
     served->session = std::make_unique<worker::Session>(std::move(session));
+    served->door = std::make_unique<worker::Door>(*served->session);
     served_.push_back(served);
   }
   // The ticket goes out when the session can be found by it.
@@ -177,8 +180,8 @@ void Executor::data(std::unique_ptr<Connection> connection, ConstBytes preamble,
     connection->close();
     return;
   }
-  auto resume_from = worker::check_proof(connection, preamble, served->ticket, served->key, deadline);
-  if (resume_from) served->session->attach(std::move(connection), *resume_from);
+  const auto checked = worker::check_proof(connection, preamble, served->ticket, served->key, deadline);
+  if (checked) static_cast<void>(served->door->enter(std::move(connection), *checked));
 }
 
 void Executor::stop() {

@@ -33,6 +33,9 @@ struct Options {
   std::vector<std::pair<std::string, std::string>> environment;
   /// Ranges the caller has reserved, best first (Hello).
   std::vector<wire::AddressRange> device_ranges, host_ranges;
+  /// Connections for large payload beside that of the frames, where that is one of TCP; 1: none,
+  /// it travels with them. Opened with the first such payload; not where the session can be resumed.
+  unsigned tcp_streams = 1;
   /// How long a lost link may be away; 0: a lost link ends the session.
   std::chrono::milliseconds resume_window{0};
 };

@@ -75,11 +75,22 @@ std::unexpected<Refused> wrong_version(std::string_view other, std::uint16_t maj
                             other, major, release.empty() ? "of an unknown release" : release, kMajor));
 }
 
-Preamble make_preamble(ConnectionKind kind, const TicketId& ticket, std::uint64_t resume_from, Upgrades upgrades) {
-  constexpr std::uint8_t kReserved[6] = {};
+Preamble make_preamble(ConnectionKind kind, const TicketId& ticket, std::uint64_t resume_from, Upgrades upgrades,
+                       Stripes stripes) {
+  constexpr std::uint8_t kReserved[5] = {};
   const flatbuffers::span<const std::uint8_t, 16> id(reinterpret_cast<const std::uint8_t*>(ticket.data()), 16);
-  return {kMagic, kMajor, kMinor, kind, static_cast<std::uint8_t>(upgrades),
-          flatbuffers::span<const std::uint8_t, 6>(kReserved, 6), id, resume_from};
+  return {kMagic, kMajor, kMinor, kind, static_cast<std::uint8_t>(upgrades), static_cast<std::uint8_t>(stripes),
+          flatbuffers::span<const std::uint8_t, 5>(kReserved, 5), id, resume_from};
+}
+
+Result<Opening> opening_of(const Preamble& preamble, const Digest& key) {
+  const auto preamble_bytes = std::as_bytes(std::span(&preamble, 1));
+  const auto proof = hmac(key, {preamble_bytes});
+  if (!proof) return std::unexpected(proof.error());
+  Opening opening;
+  std::memcpy(opening.data(), &preamble, kPreambleBytes);
+  std::memcpy(opening.data() + kPreambleBytes, proof->data(), kProofBytes);
+  return opening;
 }
 
 bool all_zero(ConstBytes bytes) {
@@ -107,7 +118,9 @@ int cuda_status(RefusalCode code) noexcept {
   return 100;  // CUDA_ERROR_NO_DEVICE
 }
 
-Preamble control_preamble() { return make_preamble(ConnectionKind::Control, {}, 0, Upgrades::kNone); }
+Preamble control_preamble() {
+  return make_preamble(ConnectionKind::Control, {}, 0, Upgrades::kNone, Stripes::kNone);
+}
 
 Result<Preamble> parse_preamble(ConstBytes bytes) {
   if (bytes.size() != kPreambleBytes) return protocol_error("a preamble of the wrong size");
@@ -115,7 +128,7 @@ Result<Preamble> parse_preamble(ConstBytes bytes) {
   std::memcpy(&preamble, bytes.data(), sizeof preamble);
   if (preamble.magic() != kMagic) return protocol_error("the peer does not speak avec's protocol");
   // Only magic, version and kind keep their places in other major versions.
-  if (preamble.kind() != ConnectionKind::Control && preamble.kind() != ConnectionKind::Data) {
+  if (preamble.kind() < ConnectionKind::Control || preamble.kind() > ConnectionKind::Stripe) {
     return protocol_error("an unknown kind of connection");
   }
   if (preamble.major() != kMajor) {
@@ -124,9 +137,12 @@ Result<Preamble> parse_preamble(ConstBytes bytes) {
   }
   const auto* reserved = reinterpret_cast<const std::byte*>(preamble.reserved()->Data());
   if (!all_zero({reserved, preamble.reserved()->size()})) return protocol_error("a preamble with reserved bytes");
-  if (preamble.upgrades() > 1) return protocol_error("a preamble with an unknown wish");
-  if (preamble.kind() == ConnectionKind::Control && (!all_zero(ticket_of(preamble)) || preamble.resume_from() != 0 || preamble.upgrades() != 0)) {
+  if (preamble.upgrades() > 1 || preamble.stripes() > 1) return protocol_error("a preamble with an unknown wish");
+  if (preamble.kind() == ConnectionKind::Control && !all_zero(ticket_of(preamble)))
     return protocol_error("a control connection with a ticket");
+  if (preamble.kind() != ConnectionKind::Data &&
+      (preamble.resume_from() != 0 || preamble.upgrades() != 0 || preamble.stripes() != 0)) {
+    return protocol_error("a connection with the wishes of another kind");
   }
   return preamble;
 }
@@ -220,16 +236,13 @@ Answer<Admission> ClientHandshake::finish(ConstBytes reply) {
   return admission;
 }
 
-Result<std::array<std::byte, kDataOpeningBytes>> data_opening(const TicketId& ticket, const Digest& key,
-                                                              std::uint64_t resume_from, Upgrades upgrades) {
-  const Preamble preamble = make_preamble(ConnectionKind::Data, ticket, resume_from, upgrades);
-  const auto preamble_bytes = std::as_bytes(std::span(&preamble, 1));
-  const auto proof = hmac(key, {preamble_bytes});
-  if (!proof) return std::unexpected(proof.error());
-  std::array<std::byte, kDataOpeningBytes> opening;
-  std::memcpy(opening.data(), &preamble, kPreambleBytes);
-  std::memcpy(opening.data() + kPreambleBytes, proof->data(), kProofBytes);
-  return opening;
+Result<Opening> data_opening(const TicketId& ticket, const Digest& key, std::uint64_t resume_from,
+                             Upgrades upgrades, Stripes stripes) {
+  return opening_of(make_preamble(ConnectionKind::Data, ticket, resume_from, upgrades, stripes), key);
+}
+
+Result<Opening> stripe_opening(const TicketId& ticket, const Digest& key) {
+  return opening_of(make_preamble(ConnectionKind::Stripe, ticket, 0, Upgrades::kNone, Stripes::kNone), key);
 }
 
 Result<Bytes> BrokerHandshake::challenge(std::string_view release) {
@@ -341,7 +354,7 @@ Answer<Preamble> check_data_opening(ConstBytes bytes, const TicketId& ticket, co
   if (bytes.size() != kDataOpeningBytes) return refuse(RefusalCode::Malformed, "a data opening of the wrong size");
   const auto preamble = parse_preamble(bytes.first(kPreambleBytes));
   if (!preamble) return refuse(RefusalCode::Malformed, preamble.error().what);
-  if (preamble->kind() != ConnectionKind::Data) {
+  if (preamble->kind() == ConnectionKind::Control) {
     return refuse(RefusalCode::Malformed, "a control connection where data was expected");
   }
   const auto proof = hmac(key, {bytes.first(kPreambleBytes)});

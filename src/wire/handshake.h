@@ -117,11 +117,15 @@ class ClientHandshake {
 
 /// Whether UpgradeRequests follow the opening of a data connection.
 enum class Upgrades : std::uint8_t { kNone = 0, kFollow = 1 };
+/// Whether the client may open stripes beside it.
+enum class Stripes : std::uint8_t { kNone = 0, kMayFollow = 1 };
 
+using Opening = std::array<std::byte, kDataOpeningBytes>;
 /// The first kDataOpeningBytes of a data connection.
-Result<std::array<std::byte, kDataOpeningBytes>> data_opening(const TicketId& ticket, const Digest& key,
-                                                              std::uint64_t resume_from,
-                                                              Upgrades upgrades = Upgrades::kNone);
+Result<Opening> data_opening(const TicketId& ticket, const Digest& key, std::uint64_t resume_from,
+                             Upgrades upgrades = Upgrades::kNone, Stripes stripes = Stripes::kNone);
+/// The same of a stripe.
+Result<Opening> stripe_opening(const TicketId& ticket, const Digest& key);
 
 // ---- executor --------------------------------------------------------------------------
 
@@ -163,8 +167,8 @@ struct UpgradeVerdict {
 Bytes upgrade_answer(bool accepted, std::string_view reason);
 Result<UpgradeVerdict> parse_upgrade_answer(ConstBytes message);
 
-/// Checks the first kDataOpeningBytes of a data connection against the session's ticket and key;
-/// returns its preamble. A refusal's code belongs in DataAccept.status.
+/// Checks the first kDataOpeningBytes of a data connection or stripe against the session's ticket
+/// and key; returns its preamble. A refusal's code belongs in DataAccept.status.
 Answer<Preamble> check_data_opening(ConstBytes bytes, const TicketId& ticket, const Digest& key);
 
 // ---- token -----------------------------------------------------------------------------

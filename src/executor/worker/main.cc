@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "executor/worker/door.h"
+#include "base/wait_mode.h"
 #include "executor/worker/opening.h"
 #include "executor/worker/session.h"
 #include "executor/worker_channel.h"
@@ -77,17 +78,11 @@ int serve(int channel, SessionOptions options) {
   ended.bytes_in = report.bytes_in;
   ended.bytes_out = report.bytes_out;
   ended.calls = report.calls;
+  ended.bytes_copied = report.bytes_copied;
   send_message(channel, ended);
   spdlog::shutdown();
   // Everything else, a kernel under way included, ends with the process.
   ::_exit(0);
-}
-
-bool parse_mode(std::string_view text, WaitMode& mode) {
-  if (text == "spin") return mode = WaitMode::kSpin, true;
-  if (text == "adaptive") return mode = WaitMode::kAdaptive, true;
-  if (text == "block") return mode = WaitMode::kBlock, true;
-  return false;
 }
 
 }  // namespace
@@ -100,10 +95,11 @@ int main(int argc, char** argv) {
   const std::string& fd = values["--fd"];
   std::from_chars(fd.data(), fd.data() + fd.size(), channel);
   SessionOptions options;
-  if (channel < 3 || argc % 2 != 0 || !parse_mode(values["--wait"], options.wait_mode)) {
+  if (channel < 3 || argc % 2 != 0) {
     std::fprintf(stderr, "avec: `worker` is started by `avec serve`, not by hand\n");
     return kUsage;
   }
+  options.wait_mode = wait_mode_of(values["--wait"]);
   options.driver_path = values["--driver"];
   options.device_kind = values["--kind"];
   options.cache_dir = values["--cache-dir"];

@@ -25,12 +25,13 @@
 #include <thread>
 #include <vector>
 
+#include "base/limits.h"
 #include "transport/tcp/context.h"
 
 namespace avec::tcp {
 
 /// How many stripes one connection has at most.
-inline constexpr unsigned kMaxStripes = 16;
+inline constexpr unsigned kMaxStripes = limits::kMaxTcpStreams;
 /// Bytes of one part, and of the largest that is answered. Small enough that four stripes work at
 /// one chunk of the executor's, large enough that a system call and a wake-up do not show.
 inline constexpr std::size_t kStripePartBytes = 512 << 10;
