@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kSlotsBytes = std::size_t{kSlots + kControlSlots + kSendSlots} * kSlotBytes;
 constexpr int kBatch = 16;
+constexpr std::string_view kDoesNotNotify = "the RDMA adapter does not notify of completions";
 /// Flushing needs no peer: this is for an adapter that does not do it.
 constexpr auto kFlushDeadline = 1000ms;
 
@@ -330,7 +331,11 @@ std::size_t QueuePair::poll_receives(std::span<Arrival> into) noexcept {
     if (completion.status == IBV_WC_SUCCESS) {
       fail({TransportErrc::kReset, EPROTO}, "the peer sent what is no message of this transport");
     } else {
-      if (completion.status == IBV_WC_WR_FLUSH_ERR) take_async_events();
+      if (completion.status == IBV_WC_WR_FLUSH_ERR) {  // these say what came before
+        take_async_events();
+        while (!failed() && poll_sends()) {
+        }
+      }
       fail(completion_error(completion.status), completion_words(*port_.verbs, completion));
     }
   }
@@ -344,11 +349,19 @@ std::size_t QueuePair::poll_receives(std::span<Arrival> into) noexcept {
 // ---- sleeping
 
 void QueuePair::arm_receives() noexcept {
-  if (!receives_armed_ && pair_) receives_armed_ = ibv_req_notify_cq(receive_queue_.get(), 0) == 0;
+  if (receives_armed_ || !pair_) return;
+  const int error = ibv_req_notify_cq(receive_queue_.get(), 0);
+  receives_armed_ = error == 0;
+  if (error == 0) return;
+  const std::scoped_lock lock(mutex_);
+  fail({TransportErrc::kInternal, error < 0 ? errno : error}, kDoesNotNotify);
 }
 
 void QueuePair::arm_sends() noexcept {
-  if (pair_ && !sends_armed_.exchange(true)) ibv_req_notify_cq(send_queue_.get(), 0);
+  if (!pair_ || sends_armed_.exchange(true)) return;
+  if (const int error = ibv_req_notify_cq(send_queue_.get(), 0)) {
+    fail({TransportErrc::kInternal, error < 0 ? errno : error}, kDoesNotNotify);
+  }
 }
 
 void QueuePair::take_channel_events() noexcept {

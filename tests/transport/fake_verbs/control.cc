@@ -225,13 +225,19 @@ void raise_event(const char* name, int type, std::uint32_t number) {
   auto& fabric = Fabric::get();
   const std::lock_guard lock(fabric.mutex);
   const auto event = static_cast<ibv_event_type>(type);
-  if (event == IBV_EVENT_QP_FATAL || event == IBV_EVENT_QP_REQ_ERR || event == IBV_EVENT_QP_ACCESS_ERR ||
-      event == IBV_EVENT_COMM_EST || event == IBV_EVENT_SQ_DRAINED) {
-    auto* queue_pair = fabric.queue_pair(number);
+  auto* queue_pair = fabric.queue_pair(number);
+  if (is_of_queue_pair(event) || event == IBV_EVENT_CQ_ERR) {
     if (queue_pair == nullptr) return;
-    fabric.raise(context_of(queue_pair->base.context), event, 0, queue_pair, nullptr);
-    const bool harmless = event == IBV_EVENT_COMM_EST || event == IBV_EVENT_SQ_DRAINED;
-    if (!harmless) fabric.to_error(*queue_pair);
+    auto& context = context_of(queue_pair->base.context);
+    if (event == IBV_EVENT_CQ_ERR) {
+      auto& queue = *reinterpret_cast<CompletionQueue*>(queue_pair->base.send_cq);
+      fabric.raise(context, event, 0, nullptr, &queue);
+    } else {
+      fabric.raise(context, event, 0, queue_pair, nullptr);
+    }
+    const bool fatal =
+        event == IBV_EVENT_QP_FATAL || event == IBV_EVENT_QP_REQ_ERR || event == IBV_EVENT_QP_ACCESS_ERR;
+    if (fatal) fabric.to_error(*queue_pair);
   } else if (auto* device = device_named(fabric, name)) {
     for (auto* context : fabric.contexts) {
       if (context->device == device)
@@ -256,6 +262,12 @@ unsigned posted(int opcode) {
   unsigned sum = 0;
   for (const auto count : fabric.posted) sum += count;
   return sum;
+}
+
+unsigned posted_of(std::uint32_t qpn) {
+  const std::lock_guard lock(Fabric::get().mutex);
+  const auto* queue_pair = Fabric::get().queue_pair(qpn);
+  return queue_pair != nullptr ? static_cast<unsigned>(queue_pair->sends_posted) : 0;
 }
 
 unsigned queue_pairs(std::uint32_t* numbers, unsigned room) {
@@ -336,6 +348,7 @@ constexpr FakeVerbs kControl = {
     .raise_event = raise_event,
     .calls = calls,
     .posted = posted,
+    .posted_of = posted_of,
     .queue_pairs = queue_pairs,
     .deepest_send_queue = deepest_send_queue,
     .deepest_completion_queue = deepest_completion_queue,

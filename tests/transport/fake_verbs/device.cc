@@ -19,6 +19,22 @@ Context& context_of(ibv_context* context) {
                                      offsetof(verbs_context, context));
 }
 
+bool is_of_queue_pair(ibv_event_type event) {
+  switch (event) {
+    case IBV_EVENT_QP_FATAL:
+    case IBV_EVENT_QP_REQ_ERR:
+    case IBV_EVENT_QP_ACCESS_ERR:
+    case IBV_EVENT_COMM_EST:
+    case IBV_EVENT_SQ_DRAINED:
+    case IBV_EVENT_PATH_MIG:
+    case IBV_EVENT_PATH_MIG_ERR:
+    case IBV_EVENT_QP_LAST_WQE_REACHED:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // As a Mellanox adapter lists them: each address once for RoCEv1 and once for RoCEv2.
 bool Device::gid(unsigned port, unsigned index, ibv_gid& value, ibv_gid_type& type) const {
   value = {};
@@ -287,20 +303,9 @@ int ibv_get_async_event(ibv_context* context, ibv_async_event* event) {
 
 void ibv_ack_async_event(ibv_async_event* event) {
   Call call(Function::ibv_ack_async_event);
-  switch (event->event_type) {
-    case IBV_EVENT_QP_FATAL:
-    case IBV_EVENT_QP_REQ_ERR:
-    case IBV_EVENT_QP_ACCESS_ERR:
-    case IBV_EVENT_COMM_EST:
-    case IBV_EVENT_SQ_DRAINED:
-    case IBV_EVENT_QP_LAST_WQE_REACHED:
-      --reinterpret_cast<QueuePair*>(event->element.qp)->unacknowledged;
-      break;
-    case IBV_EVENT_CQ_ERR:
-      --reinterpret_cast<CompletionQueue*>(event->element.cq)->unacknowledged;
-      break;
-    default:
-      break;
+  if (is_of_queue_pair(event->event_type)) --reinterpret_cast<QueuePair*>(event->element.qp)->unacknowledged;
+  if (event->event_type == IBV_EVENT_CQ_ERR) {
+    --reinterpret_cast<CompletionQueue*>(event->element.cq)->unacknowledged;
   }
 }
 

@@ -128,7 +128,8 @@ struct FakeVerbs {
   /// queue pair (0: any) completes with `status`; nothing of it is done.
   void (*fail_work)(int opcode, uint32_t qpn, unsigned nth, int status);
   /// Raises an asynchronous event. `number` is the port for port events, the queue pair's number
-  /// for those of queue pairs (which go to error with IBV_EVENT_QP_FATAL), else nothing. After
+  /// for those of queue pairs (which go to error with the fatal ones) and of their send queue's
+  /// completion queue, else nothing. After
   /// IBV_EVENT_DEVICE_FATAL every queue pair of the device is in error, and nothing new can be made.
   void (*raise_event)(const char* device, int type, uint32_t number);
 
@@ -138,6 +139,8 @@ struct FakeVerbs {
   unsigned (*calls)(const char* function);
   /// Work requests posted since reset() with this opcode (-1: any, -2: receives).
   unsigned (*posted)(int opcode);
+  /// Requests posted to the send queue of one queue pair, since it was made.
+  unsigned (*posted_of)(uint32_t qpn);
   /// Numbers of the living queue pairs, oldest first; how many there are.
   unsigned (*queue_pairs)(uint32_t* numbers, unsigned room);
   /// Most requests that were ever outstanding in any send queue, and most entries in any

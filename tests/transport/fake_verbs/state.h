@@ -34,8 +34,9 @@ constexpr Time kNever = Time::max();
 #define FAKE_VERBS_FUNCTIONS(X)                                                                             \
   X(ibv_get_device_list)                                                                                    \
   X(ibv_open_device)                                                                                        \
-  X(ibv_close_device) X(ibv_query_device) X(ibv_query_port) X(ibv_query_gid) X(_ibv_query_gid_ex)           \
-      X(ibv_alloc_pd) X(ibv_dealloc_pd) X(ibv_reg_mr) X(ibv_dereg_mr) X(ibv_alloc_mw) X(ibv_dealloc_mw)     \
+  X(ibv_close_device)                                                                                       \
+  X(ibv_query_device) X(ibv_query_port) X(ibv_query_gid) X(_ibv_query_gid_ex) X(ibv_alloc_pd)               \
+      X(ibv_dealloc_pd) X(ibv_reg_mr) X(ibv_dereg_mr) X(ibv_alloc_mw) X(ibv_dealloc_mw)                     \
           X(ibv_create_comp_channel) X(ibv_destroy_comp_channel) X(ibv_create_cq) X(ibv_destroy_cq)         \
               X(ibv_get_cq_event) X(ibv_ack_cq_events) X(ibv_poll_cq) X(ibv_req_notify_cq) X(ibv_create_qp) \
                   X(ibv_modify_qp) X(ibv_query_qp) X(ibv_destroy_qp) X(ibv_post_send) X(ibv_post_recv)      \
@@ -366,6 +367,8 @@ struct Call {
 constexpr int kChildUsedVerbs = 86;
 
 Context& context_of(ibv_context* context);
+/// Whether an event's element is a queue pair.
+bool is_of_queue_pair(ibv_event_type event);
 
 // The data path's functions, for ibv_context_ops.
 int post_send(ibv_qp* qp, ibv_send_wr* work, ibv_send_wr** bad);
