@@ -38,14 +38,15 @@ def program(name):
 class Serve:
     """`avec serve` on a free port for the length of a with block; url names the suite's transport."""
 
-    def __init__(self, *arguments, **environment):
+    def __init__(self, *arguments, listen=f"tcp://{HOST}:0", **environment):
+        self.listen = listen
         self.arguments = arguments
         self.environment = environment
         self.log = []
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            [AVEC, "serve", "--listen", f"tcp://{HOST}:0", "--device", "cpu", *self.arguments],
+            [AVEC, "serve", "--listen", self.listen, "--device", "cpu", *self.arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment(**self.environment))
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
