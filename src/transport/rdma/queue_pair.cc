@@ -71,6 +71,9 @@ std::expected<void, Failure> QueuePair::make_queues() {
   if (depth_ < kLeastSendDepth) {
     return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, port_.device + " has send queues of " + std::to_string(depth_) + " entries only"});
   }
+  if (port_.device_attributes.max_qp_rd_atom <= 0 || port_.device_attributes.max_qp_init_rd_atom <= 0) {
+    return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, port_.device + " does no RDMA READs"});
+  }
   send_queue_ = {verbs.ibv_create_cq(context, static_cast<int>(depth_), nullptr, channel_.get(), 0), verbs.ibv_destroy_cq};
   receive_queue_ = {verbs.ibv_create_cq(context, kSlots + kControlSlots, nullptr, channel_.get(), 0), verbs.ibv_destroy_cq};
   if (!send_queue_ || !receive_queue_) return std::unexpected(resource_failure("making an RDMA completion queue", errno));
