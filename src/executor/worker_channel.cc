@@ -16,7 +16,7 @@ struct Packet {
   MessageKind kind;
   std::byte ticket[16];
   std::byte key[32];
-  std::uint64_t bytes_in, bytes_out, calls;
+  std::uint64_t bytes_in, bytes_out, calls, bytes_copied;
   std::uint32_t text_bytes;
   char text[kMaxText];
 };
@@ -36,6 +36,7 @@ bool send_message(int channel, const ChannelMessage& message) {
   packet.bytes_in = message.bytes_in;
   packet.bytes_out = message.bytes_out;
   packet.calls = message.calls;
+  packet.bytes_copied = message.bytes_copied;
   packet.text_bytes = static_cast<std::uint32_t>(std::min(message.text.size(), kMaxText));
   std::memcpy(packet.text, message.text.data(), packet.text_bytes);
   iovec part{&packet, sizeof packet};
@@ -82,6 +83,7 @@ Received receive_message(int channel, ChannelMessage& message, bool wait) {
   message.bytes_in = packet.bytes_in;
   message.bytes_out = packet.bytes_out;
   message.calls = packet.calls;
+  message.bytes_copied = packet.bytes_copied;
   message.text.assign(packet.text, std::min<std::size_t>(packet.text_bytes, kMaxText));
   const cmsghdr* rights = CMSG_FIRSTHDR(&header);
   if (rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS) {

@@ -477,9 +477,10 @@ void Server::session_over(const std::shared_ptr<SessionEntry>& session, int stat
     reason = "the worker ended with status " + std::to_string(WEXITSTATUS(status));
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - session->began).count();
-  spdlog::info("{}: ended after {:.1f} s: {}; {} calls, {} bytes in, {} bytes out", session->name, seconds, reason,
-               session->ended ? session->ended->calls : 0, session->ended ? session->ended->bytes_in : 0,
-               session->ended ? session->ended->bytes_out : 0);
+  spdlog::info("{}: ended after {:.1f} s: {}; {} calls, {} bytes in, {} bytes out, {} bytes of payload copied by the CPU",
+               session->name, seconds, reason, session->ended ? session->ended->calls : 0,
+               session->ended ? session->ended->bytes_in : 0, session->ended ? session->ended->bytes_out : 0,
+               session->ended ? session->ended->bytes_copied : 0);
   session->timer.reset();
   if (session->control->socket_.is_open()) session->control->send(wire::farewell(reason), true);
   session->control.reset();

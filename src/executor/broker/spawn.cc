@@ -14,6 +14,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/wait_mode.h"
+
 extern char** environ;
 
 namespace avec::broker {
@@ -80,14 +82,6 @@ std::vector<std::string> own_environment() {
   std::vector<std::string> variables;
   for (char** at = environ; *at != nullptr; ++at) variables.emplace_back(*at);
   return variables;
-}
-
-std::string_view mode_name(WaitMode mode) {
-  switch (mode) {
-    case WaitMode::kSpin: return "spin";
-    case WaitMode::kBlock: return "block";
-    default: return "adaptive";
-  }
 }
 
 }  // namespace
@@ -167,7 +161,7 @@ std::expected<WorkerProcess, std::string> spawn_worker(
   ::posix_spawn_file_actions_adddup2(actions.get(), other.get(), kWorkerChannel);
   ::posix_spawn_file_actions_addclosefrom_np(actions.get(), kWorkerChannel + 1);
   auto pid = spawn({options.program, options.subcommand, "--fd", std::to_string(kWorkerChannel), "--driver",
-                    device.driver, "--kind", device.kind, "--wait", std::string(mode_name(options.wait_mode)), "--spin",
+                    device.driver, "--kind", device.kind, "--wait", std::string(name_of(options.wait_mode)), "--spin",
                     std::to_string(options.spin.count()), "--cache-dir", options.cache_dir.string(), "--release",
                     options.release, "--name", name, "--log-level", options.log_level},
                    variables, actions);

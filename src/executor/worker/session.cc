@@ -18,8 +18,9 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 // Naps while the device works and nothing else happens: from what an event takes to become
-// known to what nobody notices behind a kernel that long.
-constexpr auto kFirstNap = 20us;
+// known, a small part of the time that the work has taken already, to what nobody notices.
+constexpr auto kShortestNap = 20us;
+constexpr int kNapPart = 16;
 constexpr auto kLongestNap = 1000us;
 // A sleeping session looks around this often, should a wake-up ever be lost.
 constexpr auto kLongestSleep = 10s;
@@ -290,7 +291,6 @@ void Session::sleep_or_spin(bool progress) {
   const auto now = Clock::now();
   if (progress) {
     quiet_since_ = now;
-    nap_ = 0us;
     return;
   }
   Connection* connection = link_.connection();
@@ -310,12 +310,12 @@ void Session::sleep_or_spin(bool progress) {
   completions_.place_marks(true);
   const bool device_busy = completions_.busy() || !lanes_.empty() || !downloads_.idle() ||
                            !event_waits_.empty() || closing_;
-  nap_ = nap_ == 0us ? kFirstNap : std::min<std::chrono::microseconds>(nap_ * 2, kLongestNap);
+  const auto nap = std::clamp<Clock::duration>((now - quiet_since_) / kNapPart, kShortestNap, kLongestNap);
   if (paused() || goodbye_ || link_.waits_for_room()) {
-    std::this_thread::sleep_for(nap_);  // the connection may be readable all the time
+    std::this_thread::sleep_for(nap);  // the connection may be readable all the time
     return;
   }
-  const auto deadline = now + (device_busy ? std::chrono::nanoseconds(nap_) : std::chrono::nanoseconds(kLongestSleep));
+  const auto deadline = now + (device_busy ? nap : Clock::duration(kLongestSleep));
   connection->wait(!link_.idle(), deadline);
 }
 

@@ -378,7 +378,6 @@ class Session {
   std::string reason_;
   std::optional<std::chrono::steady_clock::time_point> lost_since_;
   std::chrono::steady_clock::time_point quiet_since_;
-  std::chrono::microseconds nap_{0};
   Descriptor output_pipe_;         ///< what the process writes to stdout, captured
   std::mutex output_mutex_;
   std::string output_[2];          ///< printed by kernels, not sent yet (stdout, stderr); guarded by output_mutex_
