@@ -144,9 +144,15 @@ Result<std::uint64_t> Engine::write_ahead(const RemoteKey& key, std::uint64_t of
     std::erase(writes_, token);
     writes_under_way_.store(writes_.size(), std::memory_order_relaxed);
   }
-  while (!traits_.ordered && !over_ && write_under_way(token)) {
+  // A link that takes no writes is broken: whoever drives it sees that too, and ends the session,
+  // before this call says so.
+  const Deadline until = started.error ? steady_clock::now() + kWriteEnds : Deadline::max();
+  const auto unfinished = [&]() AVEC_UNCHECKED_LOCKING {
+    return started.error || (!traits_.ordered && write_under_way(token));
+  };
+  while (!over_ && unfinished() && steady_clock::now() < until) {
     condition.waiter.done.store(false, std::memory_order_relaxed);
-    await(condition.waiter, Deadline::max());
+    await(condition.waiter, until);
   }
   remove(condition);
   const Error error = over_ ? over_error_ : write_error(started.error);

@@ -21,9 +21,11 @@ class AccessConnection final : public Connection {
     return stream_->receive(buffers);
   }
   TransportError wait(bool want_send, Deadline deadline) noexcept override {
-    // Short: the ends of writes do not wake a socket.
-    return stream_->wait(want_send,
-                         std::min(deadline, std::chrono::steady_clock::now() + std::chrono::milliseconds(2)));
+    // In short pieces: the ends of writes do not wake a socket. kNone says "look again".
+    const Deadline soon = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
+    if (soon >= deadline) return stream_->wait(want_send, deadline);
+    const TransportError waited = stream_->wait(want_send, soon);
+    return waited.code == TransportErrc::kTimeout ? TransportError{} : waited;
   }
   void wake() noexcept override { stream_->wake(); }
   void close() noexcept override {
