@@ -39,8 +39,13 @@ struct Port {
   std::uint8_t gid_index = 0;
   ibv_gid gid{};
 
+  /// Whether keys are made with type-2 memory windows. Not on soft-RoCE, which has them: there a
+  /// packet that is being copied when its window is invalidated still reaches the memory after that,
+  /// while the end of a registration waits for it.
   bool type2_windows() const noexcept {
-    return (device_attributes.device_cap_flags & (IBV_DEVICE_MEM_WINDOW_TYPE_2A | IBV_DEVICE_MEM_WINDOW_TYPE_2B)) != 0;
+    constexpr std::uint32_t kSoftRoceVendor = 0xffffff;
+    const auto types = device_attributes.device_cap_flags & (IBV_DEVICE_MEM_WINDOW_TYPE_2A | IBV_DEVICE_MEM_WINDOW_TYPE_2B);
+    return types != 0 && device_attributes.vendor_id != kSoftRoceVendor;
   }
 };
 

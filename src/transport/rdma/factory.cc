@@ -41,10 +41,12 @@ class RdmaTransport final : public Transport {
   ConnectResult connect(std::string_view url, Deadline deadline) noexcept override {
     try {
       if (const auto bad = wrong_scheme(url)) return {nullptr, bad->error, bad->detail};
+      if (deadline <= std::chrono::steady_clock::now()) {
+        return {nullptr, {TransportErrc::kTimeout, 0}, "connecting to " + std::string(url) + ": deadline passed"};
+      }
       ConnectResult begun = tcp_->connect(begins_at(url), deadline);
       begun.detail = told(begun.detail);
       if (!begun.connection) return begun;
-      if (deadline <= std::chrono::steady_clock::now()) return {nullptr, {TransportErrc::kTimeout, 0}, "connecting to " + std::string(url) + ": deadline passed"};
       return upgrade(begun.connection, End::kClient, deadline);
     } catch (...) {
       return {nullptr, {TransportErrc::kResources, ENOMEM}, {}};

@@ -196,23 +196,26 @@ bool Memory::wait_until(Lock& lock, Done done) noexcept {
 
 // ---- keys
 
-Memory::Window* Memory::free_window() noexcept {
-  if (!free_windows_.empty()) {
-    Window* window = windows_[free_windows_.back()].get();
-    free_windows_.pop_back();
-    return window;
+Memory::Window* Memory::free_window(bool alone) noexcept {
+  try {
+    if (free_windows_.empty()) {
+      if (windows_.size() >= kMaxWindows) return nullptr;
+      free_windows_.reserve(windows_.size() + 1);  // so that giving one back allocates nothing
+      windows_.push_back(std::make_unique<Window>());
+      windows_.back()->index = static_cast<std::uint32_t>(windows_.size() - 1);
+      free_windows_.push_back(windows_.back()->index);
+    }
+  } catch (...) {
+    return nullptr;
   }
-  if (windows_.size() >= kMaxWindows) return nullptr;
-  auto window = std::make_unique<Window>();
-  if (type2_) {
+  Window* window = windows_[free_windows_.back()].get();
+  if (!alone && !window->object) {
     ibv_mw* made = ibv_alloc_mw(pair_.domain(), IBV_MW_TYPE_2);
     if (made == nullptr) return nullptr;
     window->object = {made, [](ibv_mw* object) { return ibv_dealloc_mw(object); }};
   }
-  window->index = static_cast<std::uint32_t>(windows_.size());
-  windows_.push_back(std::move(window));
-  free_windows_.reserve(windows_.size());  // so that giving one back allocates nothing
-  return windows_.back().get();
+  free_windows_.pop_back();
+  return window;
 }
 
 TransportError Memory::allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept {
@@ -222,24 +225,31 @@ TransportError Memory::allow(MutableBytes range, RemoteAccess access, RemoteKey&
   Region* region = find(range.data(), range.size());
   if (region == nullptr) return kInvalid;
   if (access == RemoteAccess::kWrite && !region->writable) return {TransportErrc::kInternal, EACCES};
+  ++region->keys;  // so that it stays while the lock is given up
   // Binding asks for memory that can be written.
   const bool alone = !type2_ || !region->writable;
-  if (!alone && pair_.room(Urgency::kMemory) == 0 &&
-      !wait_until(lock, [&] { return pair_.room(Urgency::kMemory) > 0; })) {
-    return {TransportErrc::kResources, EAGAIN};
+  Registration registration{nullptr, nullptr};
+  TransportError error;
+  if (alone) {
+    error = register_alone(range, access, registration, lock);
+  } else if (!wait_until(lock, [&] { return pair_.room(Urgency::kMemory) > 0; })) {
+    error = {TransportErrc::kResources, EAGAIN};
   }
-  if (const auto error = pair_.error()) return error;
-  Window* window = nullptr;
-  try {
-    window = free_window();
-  } catch (...) {
-  }
-  if (window == nullptr) return {TransportErrc::kResources, ENOMEM};
-  window->region = region;
-  ++region->keys;
-  if (const auto error = alone ? register_alone(*window, range, access) : bind(*window, range, access)) {
-    release(*window);
+  if (!error) error = pair_.error();
+  Window* window = error ? nullptr : free_window(alone);
+  if (!error && window == nullptr) error = {TransportErrc::kResources, ENOMEM};
+  if (error) {
+    --region->keys;
+    erase_if_unused(*region);
     return error;
+  }
+  window->region = region;
+  if (alone) {
+    window->rkey = registration->rkey;
+    window->registration = std::move(registration);
+  } else if (const auto refused = bind(*window, range, access)) {
+    release(*window);
+    return refused;
   }
   window->state = WindowState::kBound;
   window->key.words = {address_of(range.data()), range.size(),
@@ -262,13 +272,14 @@ TransportError Memory::bind(Window& window, MutableBytes range, RemoteAccess acc
   return {};
 }
 
-TransportError Memory::register_alone(Window& window, MutableBytes range, RemoteAccess access) noexcept {
+TransportError Memory::register_alone(MutableBytes range, RemoteAccess access, Registration& registration, Lock& lock) noexcept {
   const Verbs& verbs = pair_.verbs();
   const int rights = access == RemoteAccess::kRead ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_LOCAL_WRITE;
-  window.registration = {verbs.register_memory(pair_.domain(), range.data(), range.size(), rights), verbs.ibv_dereg_mr};
-  if (!window.registration) return registration_error(errno);
-  window.rkey = window.registration->rkey;
-  return {};
+  lock.unlock();  // it may take milliseconds
+  registration = {verbs.register_memory(pair_.domain(), range.data(), range.size(), rights), verbs.ibv_dereg_mr};
+  const int os_error = errno;
+  lock.lock();
+  return registration ? TransportError{} : registration_error(os_error);
 }
 
 void Memory::revoke(const RemoteKey& key) noexcept {
@@ -293,7 +304,16 @@ void Memory::revoke_window(Window& window, Lock& lock) noexcept {
   if (window.state == WindowState::kFree) return;
   const auto generation = window.generation;
   const auto is_over = [&] { return window.generation != generation; };
-  if (window.state == WindowState::kBound && !window.registration && !pair_.failed()) {
+  if (window.state == WindowState::kBound && window.registration) {
+    window.state = WindowState::kEnding;
+    Registration registration = std::move(window.registration);
+    lock.unlock();  // its end may wait for accesses under way
+    registration.reset();
+    lock.lock();
+    if (!is_over()) release(window);
+    return;
+  }
+  if (window.state == WindowState::kBound && !pair_.failed()) {
     window.state = WindowState::kEnding;
     const auto has_room = [&] { return pair_.room(Urgency::kMemory) > 0; };
     if (wait_until(lock, has_room) && has_room() && !pair_.failed()) {
@@ -310,10 +330,9 @@ void Memory::revoke_window(Window& window, Lock& lock) noexcept {
     pair_.fail({TransportErrc::kReset, ETIMEDOUT}, "a memory key could not be invalidated in time");
   }
   if (is_over()) return;
-  // A registration of its own; or a queue pair out of service, through which nothing comes in:
-  // giving the window back ends it for good.
-  window.registration.reset();
-  if (pair_.failed()) window.object.reset();
+  // The queue pair is out of service, nothing comes in through it: giving the window back ends it
+  // for good.
+  window.object.reset();
   release(window);
 }
 

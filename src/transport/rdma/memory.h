@@ -92,10 +92,11 @@ class Memory final : public OneSided, private WorkOwner {
   void erase_if_unused(Region& region) noexcept;
   Region* find(const std::byte* begin, std::size_t bytes) noexcept;
   Region* find_exact(MutableBytes memory) noexcept;
-  Window* free_window() noexcept;
+  /// Takes a window; `alone`: it needs no window of the adapter.
+  Window* free_window(bool alone) noexcept;
   void release(Window& window) noexcept;
   TransportError bind(Window& window, MutableBytes range, RemoteAccess access) noexcept;
-  TransportError register_alone(Window& window, MutableBytes range, RemoteAccess access) noexcept;
+  TransportError register_alone(MutableBytes range, RemoteAccess access, Registration& registration, Lock& lock) noexcept;
   void revoke_window(Window& window, Lock& lock) noexcept;
   IoResult start(ibv_wr_opcode opcode, const RemoteKey& key, std::uint64_t offset, ConstBytes here, std::uint64_t token) noexcept;
   /// Polls until `done` says so, the queue pair fails or kRevokeDeadline passes. False: it passed.
