@@ -25,8 +25,8 @@ class OwnTransport final : public Transport {
   std::string scheme_;
 };
 
-TEST_CASE("tcp and sim are built in and viable") {
-  for (const char* url : {"tcp://127.0.0.1:7700", "sim://anything"}) {
+TEST_CASE("tcp, unix, shm and sim are built in and viable") {
+  for (const char* url : {"tcp://127.0.0.1:7700", "unix:///run/avec.sock", "shm://127.0.0.1:7700", "sim://anything"}) {
     auto* transport = find_transport(url);
     REQUIRE(transport);
     std::string detail;

@@ -35,8 +35,8 @@ ShmConnection::ShmConnection(End end, Mapping shared, Descriptor socket, Descrip
       peer_(std::move(peer)),
       process_(::getpid()),
       control_(std::move(socket)),
-      out_(layout(shared_).rings[own_side(end)], layout(shared_).bytes[own_side(end)]),
-      in_(layout(shared_).rings[1 - own_side(end)], layout(shared_).bytes[1 - own_side(end)]),
+      out_(layout(shared_).rings[own_side(end)], layout(shared_).bytes[own_side(end)], control_),
+      in_(layout(shared_).rings[1 - own_side(end)], layout(shared_).bytes[1 - own_side(end)], control_),
       memory_(control_, out_, layout(shared_).keys[own_side(end)], layout(shared_).keys[1 - own_side(end)],
               wake_.get()) {}
 
@@ -57,11 +57,6 @@ ShmConnection::~ShmConnection() { close(); }
 IoResult ShmConnection::fail(TransportError error) noexcept {
   if (error.code == TransportErrc::kReset && !failed_) failed_ = error;
   return {0, error};
-}
-
-void ShmConnection::ring() noexcept {
-  // A socket that is full of bells has woken the peer; one that is broken is noticed by a look.
-  control_.send({});
 }
 
 void ShmConnection::look_at_socket() noexcept {
@@ -91,11 +86,9 @@ bool ShmConnection::look_now_and_then() noexcept {
 IoResult ShmConnection::send(std::span<const ConstBytes> buffers) noexcept {
   if (!open_) return {0, kClosedHere};
   if (failed_) return {0, failed_};
-  Bell bell = Bell::kNo;
-  const auto sent = out_.send(buffers, bell);
+  const auto sent = out_.send(buffers);
   // A peer that has closed: what it sent before can still be received.
   if (sent.error) return sent.error.os_error != 0 ? fail(sent.error) : sent;
-  if (bell == Bell::kRing) ring();
   if (sent.bytes == 0 && look_now_and_then() && has_bytes(buffers)) return {0, failed_ ? failed_ : kBroken};
   return sent;
 }
@@ -103,9 +96,7 @@ IoResult ShmConnection::send(std::span<const ConstBytes> buffers) noexcept {
 IoResult ShmConnection::receive(std::span<const MutableBytes> buffers) noexcept {
   if (!open_) return {0, kClosedHere};
   if (failed_) return {0, failed_};
-  Bell bell = Bell::kNo;
-  auto got = in_.receive(buffers, bell);
-  if (bell == Bell::kRing) ring();
+  auto got = in_.receive(buffers);
   if (got.bytes != 0) [[likely]] {
     idle_ = 0;
     return got;
@@ -115,7 +106,7 @@ IoResult ShmConnection::receive(std::span<const MutableBytes> buffers) noexcept 
   if (failed_) return {0, failed_};
   // Between the first look into the ring and the end of the socket bytes may have come, or the
   // word that the peer closed: it is written before the socket ends.
-  got = in_.receive(buffers, bell);
+  got = in_.receive(buffers);
   if (got.bytes != 0 || got.error) return got.error ? fail(got.error) : got;
   return has_bytes(buffers) ? fail(kBroken) : got;
 }
@@ -151,7 +142,7 @@ TransportError ShmConnection::wait(bool want_send, Deadline deadline) noexcept {
   while (!error && !woken) {
     in_.announce_wait();
     if (want_send) out_.announce_wait();
-    // Behind the announcements, before the look: see look_for_sleeper().
+    // Behind the announcements, before the look: see ring_for_sleeper().
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (ready(want_send)) break;
     error = sleep(deadline, woken);

@@ -36,7 +36,6 @@ class ShmConnection final : public Connection {
   ShmConnection(End end, Mapping shared, Descriptor socket, Descriptor wake, std::string peer);
 
   IoResult fail(TransportError error) noexcept;
-  void ring() noexcept;
   void look_at_socket() noexcept;
   bool look_now_and_then() noexcept;
   bool ready(bool want_send) noexcept;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "transport/shm/context.h"
-
 namespace avec::shm {
 namespace {
 
@@ -13,11 +11,12 @@ static_assert((kRingBytes & kMask) == 0);
 
 // After an index was published: has the peer said that it sleeps? The fence puts the look behind
 // the index; the peer's is between its word and its own look. One of the two sees the other.
-Bell look_for_sleeper(std::atomic<std::uint32_t>& waits) noexcept {
+void ring_for_sleeper(std::atomic<std::uint32_t>& waits, Control& control) noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (waits.load(std::memory_order_relaxed) == 0) [[likely]]
-    return Bell::kNo;
-  return waits.exchange(0, std::memory_order_relaxed) != 0 ? Bell::kRing : Bell::kNo;
+    return;
+  // A socket that is full of bells has woken the peer; one that is broken is noticed by a look.
+  if (waits.exchange(0, std::memory_order_relaxed) != 0) control.send({});
 }
 
 }  // namespace
@@ -40,13 +39,13 @@ void RingSender::put(ConstBytes bytes) noexcept {
   tail_ += bytes.size();
 }
 
-Bell RingSender::publish() noexcept {
+void RingSender::publish() noexcept {
   published_ = tail_;
   state_.sender.tail.store(tail_, std::memory_order_release);
-  return look_for_sleeper(state_.receiver.waits_for_bytes);
+  ring_for_sleeper(state_.receiver.waits_for_bytes, control_);
 }
 
-IoResult RingSender::send(std::span<const ConstBytes> buffers, Bell& bell) noexcept {
+IoResult RingSender::send(std::span<const ConstBytes> buffers) noexcept {
   if (!look()) return {0, kViolation};
   if (state_.receiver.closed.load(std::memory_order_acquire) != 0) return {0, {TransportErrc::kReset, 0}};
   const auto begin = tail_;
@@ -58,11 +57,11 @@ IoResult RingSender::send(std::span<const ConstBytes> buffers, Bell& bell) noexc
       put(buffer.first(part));
       buffer = buffer.subspan(part);
       room -= part;
-      if (part == kPublishBytes - unpublished && publish() == Bell::kRing) bell = Bell::kRing;
+      if (part == kPublishBytes - unpublished) publish();
     }
     if (room == 0) break;
   }
-  if (tail_ != published_ && publish() == Bell::kRing) bell = Bell::kRing;
+  if (tail_ != published_) publish();
   return {static_cast<std::size_t>(tail_ - begin), {}};
 }
 
@@ -87,7 +86,7 @@ void RingReceiver::take(MutableBytes into) noexcept {
   head_ += into.size();
 }
 
-IoResult RingReceiver::receive(std::span<const MutableBytes> buffers, Bell& bell) noexcept {
+IoResult RingReceiver::receive(std::span<const MutableBytes> buffers) noexcept {
   bool over = false;
   if (!look()) return {0, kViolation};
   if (tail_ == head_) {
@@ -109,7 +108,8 @@ IoResult RingReceiver::receive(std::span<const MutableBytes> buffers, Bell& bell
     if (head_ == tail_ && !over) break;
   }
   if (over && wanted) return {0, {TransportErrc::kClosed, 0}};
-  if (head_ != begin) bell = look_for_sleeper(state_.sender.waits_for_room);
+  if (head_ != begin && tail_ - head_ <= kRingBytes - kRoomToRing)
+    ring_for_sleeper(state_.sender.waits_for_room, control_);
   return {static_cast<std::size_t>(head_ - begin), {}};
 }
 

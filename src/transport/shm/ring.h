@@ -12,6 +12,7 @@
 #include <span>
 
 #include "avec/transport.h"
+#include "transport/shm/context.h"
 
 namespace avec::shm {
 
@@ -19,6 +20,9 @@ namespace avec::shm {
 inline constexpr std::size_t kRingBytes = 1u << 20;
 /// A sender makes bytes known after so many, that the receiver copies them while it goes on.
 inline constexpr std::size_t kPublishBytes = 32u << 10;
+/// A sender that sleeps is woken when there is so much room again: not for each piece of a stream.
+/// A receiver that waits has emptied its ring, so that nobody waits for ever.
+inline constexpr std::size_t kRoomToRing = kRingBytes / 2;
 /// Keys that one end has allowed and not revoked.
 inline constexpr std::size_t kKeys = 8192;
 
@@ -60,19 +64,19 @@ inline void relax() noexcept {
 #endif
 }
 
-/// Whether the peer sleeps and must be told.
-enum class Bell : bool { kNo, kRing };
-
 /// The end of a ring that puts bytes in. One thread.
 class RingSender {
  public:
-  RingSender(RingState& state, std::byte* bytes) noexcept : state_(state), bytes_(bytes) {}
+  RingSender(RingState& state, std::byte* bytes, Control& control) noexcept
+      : state_(state), bytes_(bytes), control_(control) {}
 
-  /// Puts in as much as there is room for now. kReset: the peer has closed, or broke the rules.
-  IoResult send(std::span<const ConstBytes> buffers, Bell& bell) noexcept;
+  /// Puts in as much as there is room for now. kReset: the peer has closed, or broke the rules
+  /// (kViolation).
+  IoResult send(std::span<const ConstBytes> buffers) noexcept;
   /// Room, or an error that send() would report.
   bool ready() noexcept;
-  /// From now on the peer rings when it has made room. Look again with ready() afterwards.
+  /// From now on the peer rings when it has made enough room (kRoomToRing). Look again with ready()
+  /// afterwards.
   void announce_wait() noexcept { state_.sender.waits_for_room.store(1, std::memory_order_relaxed); }
   void withdraw_wait() noexcept { state_.sender.waits_for_room.store(0, std::memory_order_relaxed); }
   void count_note() noexcept { state_.sender.notes.fetch_add(1, std::memory_order_release); }
@@ -82,10 +86,11 @@ class RingSender {
  private:
   bool look() noexcept;
   void put(ConstBytes bytes) noexcept;
-  Bell publish() noexcept;
+  void publish() noexcept;
 
   RingState& state_;
   std::byte* const bytes_;
+  Control& control_;
   std::uint64_t tail_ = 0;  // ours; published in state_.sender.tail
   std::uint64_t head_ = 0;  // the peer's when it was looked at last
   std::uint64_t published_ = 0;
@@ -94,10 +99,11 @@ class RingSender {
 /// The end of a ring that takes bytes out. One thread.
 class RingReceiver {
  public:
-  RingReceiver(RingState& state, const std::byte* bytes) noexcept : state_(state), bytes_(bytes) {}
+  RingReceiver(RingState& state, const std::byte* bytes, Control& control) noexcept
+      : state_(state), bytes_(bytes), control_(control) {}
 
   /// Copies out what is there. kClosed: the peer has closed, and that was all; kReset: it broke the rules.
-  IoResult receive(std::span<const MutableBytes> buffers, Bell& bell) noexcept;
+  IoResult receive(std::span<const MutableBytes> buffers) noexcept;
   /// Bytes, or an error that receive() would report.
   bool ready() noexcept;
   void announce_wait() noexcept { state_.receiver.waits_for_bytes.store(1, std::memory_order_relaxed); }
@@ -113,6 +119,7 @@ class RingReceiver {
 
   RingState& state_;
   const std::byte* const bytes_;
+  Control& control_;
   std::uint64_t head_ = 0;  // ours; published in state_.receiver.head
   std::uint64_t tail_ = 0;  // the peer's when it was looked at last
 };
