@@ -170,7 +170,7 @@ class RingChannel final : public Channel {
   void sleep(bool want_send) override {
     auto& ring = want_send ? out_ : in_;
     const auto seen = ring.bell.load();
-    ring.sleepers.store(1);
+    ring.sleepers.fetch_add(1);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const bool something = in_.written.load() != in_.read.load() ||
                            (want_send && out_.written.load() - out_.read.load() < Ring::kBytes);
@@ -178,7 +178,7 @@ class RingChannel final : public Channel {
       const timespec limit{0, 10'000'000};  // of both rings one is watched
       ::syscall(SYS_futex, &ring.bell, FUTEX_WAIT, seen, &limit, nullptr, 0);
     }
-    ring.sleepers.store(0);
+    ring.sleepers.fetch_sub(1);  // the other end may sleep on it as well
   }
 
  private:

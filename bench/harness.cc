@@ -127,7 +127,7 @@ void race(const Options& options, std::vector<Contestant> contestants,
     row.blocks = running[i].blocks;
     row.noise = relative_spread(row.blocks);
     row.verified = right;
-    if (i > 0 && row.median > 0) {
+    if (i > 0 && row.median > 0 && contestants[0].row.target == "raw") {
       std::vector<double> ratios;
       for (std::size_t k = 0; k < running[i].blocks.size(); ++k) {
         const double mine = running[i].blocks[k], theirs = running[0].blocks[k];

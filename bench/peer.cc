@@ -429,6 +429,7 @@ std::unique_ptr<Peers> Peers::of_transport(const Options& options) {
 
 std::unique_ptr<Peers> Peers::raw(const Options& options) {
   if (options.transport == "rdma") return nullptr;
+  if (options.transport == "sim" && !options.shape.empty()) return nullptr;  // no queue is so far away
   if (options.transport == "shm") return std::make_unique<RingPeers>(options);
   if (options.transport == "sim") return std::make_unique<QueuePeers>(options);
   return std::make_unique<SocketPeers>(options);

@@ -28,6 +28,8 @@ struct Command {
 class Messages {
  public:
   explicit Messages(std::size_t bytes, std::size_t batch = 1);
+  Messages(const Messages&) = delete;  // the spans are of its own memory
+  Messages& operator=(const Messages&) = delete;
   bool are(std::size_t bytes, std::size_t batch) const { return bytes == bytes_ && batch == spans_.size(); }
   /// The next ones, numbered from `number` on; valid until the next call.
   std::span<const ConstBytes> numbered(std::uint64_t number);
@@ -59,7 +61,7 @@ class Peers {
   /// Connections of the transport, over a link of the options' shape.
   static std::unique_ptr<Peers> of_transport(const Options& options);
   /// The transport's yardstick: sockets, rings in shared memory, a queue between threads. Null for
-  /// rdma, whose yardstick other programs are. A ring has one channel only.
+  /// rdma, whose yardstick other programs are, and for sim over a shaped link. A ring has one channel only.
   static std::unique_ptr<Peers> raw(const Options& options);
 };
 

@@ -17,7 +17,8 @@ struct Look {
 // Okabe and Ito's palette.
 constexpr Look kLooks[] = {{"tcp", "#0072B2", "circle"},   {"rdma", "#D55E00", "square"},
                            {"shm", "#009E73", "triangle"}, {"sim", "#CC79A7", "diamond"},
-                           {"native", "#E69F00", "cross"}, {"", "#000000", "circle"}};
+                           {"native", "#E69F00", "cross"}, {"memcpy", "#56B4E9", "diamond"},
+                           {"", "#000000", "circle"}};
 
 const Look& look_of(const std::string& transport) {
   for (const auto& look : kLooks) {
@@ -74,12 +75,13 @@ Panel panel_of(const std::vector<Row>& rows, Panel panel, const std::function<bo
     if (!take(row)) continue;
     const bool yardstick = row.target == "raw";
     const auto transport = row.target == "native" ? std::string("native") : row.transport;
-    auto label = transport + (yardstick ? " yardstick" : "");
+    auto label =
+        row.name.starts_with("memcpy.") ? std::string("memcpy") : transport + (yardstick ? " yardstick" : "");
     if (row.streams > 1) label += format(" x%d", static_cast<int>(row.streams));
     auto found = std::find_if(panel.series.begin(), panel.series.end(),
                               [&](const Series& one) { return one.label == label; });
     if (found == panel.series.end()) {
-      panel.series.push_back({label, transport, yardstick, {}});
+      panel.series.push_back({label, row.name.starts_with("memcpy.") ? "memcpy" : transport, yardstick, {}});
       found = std::prev(panel.series.end());
     }
     const auto at = point(row);

@@ -18,7 +18,11 @@ constexpr std::size_t kPingBytes = 64;
 
 struct Sides {
   std::unique_ptr<Peers> raw, avec;  // raw: null where the yardstick is another program
-  explicit Sides(const Options& options) : raw(Peers::raw(options)), avec(Peers::of_transport(options)) {}
+  const std::uint64_t most_raw;      // channels of raw
+  explicit Sides(const Options& options)
+      : raw(Peers::raw(options)),
+        avec(Peers::of_transport(options)),
+        most_raw(options.transport == "shm" ? 1 : UINT64_MAX) {}
 };
 
 std::vector<std::uint64_t> or_else(const std::vector<std::uint64_t>& wished,
@@ -38,16 +42,17 @@ void command(Channel& channel, const Command& what) {
 
 // Round trips of a message of this size; `right` is cleared when a message comes back wrong.
 auto pings(Channel& channel, std::size_t bytes, bool check, bool& right) {
-  return [&channel, bytes, check, &right, messages = Messages(bytes), back = std::vector<std::byte>(bytes),
+  return [&channel, bytes, check, &right, messages = std::make_shared<Messages>(bytes),
+          back = std::vector<std::byte>(bytes),
           number = std::uint64_t{0}](std::uint64_t count, std::vector<double>& samples) mutable {
     command(channel, {Command::kEcho, check, bytes, count});
     for (std::uint64_t i = 0; i < count; ++i, ++number) {
-      const auto message = messages.numbered(number).front();
+      const auto message = messages->numbered(number).front();
       const auto start = now_ns();
       const bool alive = channel.send(message) && channel.receive(back);
       const auto end = now_ns();
       if (!alive) fail("the peer of a measurement is gone");
-      right = right && messages.right(back, number, check);
+      right = right && messages->right(back, number, check);
       samples.push_back(static_cast<double>(end - start) / 1e3);
     }
   };
@@ -163,7 +168,8 @@ auto copies(std::uint64_t streams, std::uint64_t message, std::uint64_t messages
 struct Channels {
   std::vector<std::unique_ptr<Channel>> raw, avec;
   void grow(Sides& sides, std::uint64_t streams) {
-    while (sides.raw && raw.size() < streams) raw.push_back(sides.raw->connect());
+    while (sides.raw && raw.size() < std::min(streams, sides.most_raw)) raw.push_back(sides.raw->connect());
+    if (raw.size() < streams) raw.clear();
     while (avec.size() < streams) avec.push_back(sides.avec->connect());
   }
 };
@@ -186,9 +192,12 @@ void race_bandwidth(const Options& options, Channels& channels, const char* name
         {row, verbs_bandwidth(options, way == Way::kBack, way == Way::kBoth, message), true});
     if (way == Way::kBoth) contestants.back().row.bytes *= 2;
   } else if (options.transport == "shm") {
+    // A ring in shared memory, where there is one stream; what the memory itself gives beside it.
+    if (!channels.raw.empty())
+      contestants.push_back({row, movements(channels.raw, way, options, message, messages, 1, 1e3, right)});
     row.name = "memcpy." + std::string(name);
     contestants.push_back({row, copies(streams * (way == Way::kBoth ? 2 : 1), message, messages)});
-  } else {
+  } else if (!channels.raw.empty()) {
     contestants.push_back({row, movements(channels.raw, way, options, message, messages, 1, 1e3, right)});
   }
   row.name = name;
@@ -210,10 +219,10 @@ void measure_yardstick(const Options& options) {
   if (raw) {
     channel = raw->connect();
     contestants.push_back({row, pings(*channel, kPingBytes, options.check, right)});
-  } else {
+  } else if (options.transport == "rdma") {
     contestants.push_back({row, verbs_latency(options, kPingBytes), true});
   }
-  race(options, std::move(contestants), [&] { return right; });
+  if (!contestants.empty()) race(options, std::move(contestants), [&] { return right; });
 }
 
 void measure_latency(const Options& options) {
@@ -229,7 +238,7 @@ void measure_latency(const Options& options) {
     if (raw)
       contestants.push_back(
           {named("latency", "raw", options, bytes), pings(*raw, bytes, options.check, right)});
-    else
+    else if (options.transport == "rdma")
       contestants.push_back({named("latency", "raw", options, bytes), verbs_latency(options, bytes), true});
     contestants.push_back(
         {named("latency", "avec", options, bytes), pings(*avec, bytes, options.check, right)});
@@ -249,8 +258,6 @@ void measure_bandwidth(const Options& options) {
       or_else(options.streams, std::thread::hardware_concurrency() >= 8 ? std::vector<std::uint64_t>{1, 2, 4}
                                                                         : std::vector<std::uint64_t>{1, 2});
   const auto sizes = or_else(options.sizes, {64, 1 << 10, 16 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20});
-  const auto largest_first = sides.raw && options.transport == "shm";
-  if (largest_first) sides.raw.reset();  // the yardstick is memcpy; nobody needs the rings
   for (const auto streams : streams_wished) {
     channels.avec.clear();
     channels.raw.clear();
