@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Record {
   std::uint64_t calls = 0, posted = 0, waited = 0, round_trips = 0, bytes_sent = 0, bytes_received = 0,
-                source_waits = 0;
+                source_waits = 0, one_sided_bytes = 0, payload_copied = 0;
   Clock::duration time{};
 };
 
@@ -75,28 +75,35 @@ double microseconds(Clock::duration time) { return std::chrono::duration<double,
 
 std::string stats_text() {
   std::string text;
-  char line[256];
-  std::snprintf(line, sizeof line, "%-40s %10s %10s %10s %11s %14s %14s %12s %10s\n", "function", "calls",
-                "posted", "waited", "round trips", "bytes sent", "bytes received", "total us", "mean us");
+  char line[384];
+  std::snprintf(line, sizeof line, "%-40s %10s %10s %10s %11s %14s %14s %14s %14s %12s %10s\n", "function",
+                "calls", "posted", "waited", "round trips", "bytes sent", "bytes received", "one-sided",
+                "copied", "total us", "mean us");
   text += line;
   for (const auto& [name, record] : sorted_records()) {
-    std::snprintf(line, sizeof line, "%-40.*s %10llu %10llu %10llu %11llu %14llu %14llu %12.0f %10.2f\n",
+    std::snprintf(line, sizeof line,
+                  "%-40.*s %10llu %10llu %10llu %11llu %14llu %14llu %14llu %14llu %12.0f %10.2f\n",
                   static_cast<int>(name.size()), name.data(), static_cast<unsigned long long>(record.calls),
                   static_cast<unsigned long long>(record.posted),
                   static_cast<unsigned long long>(record.waited),
                   static_cast<unsigned long long>(record.round_trips),
                   static_cast<unsigned long long>(record.bytes_sent),
-                  static_cast<unsigned long long>(record.bytes_received), microseconds(record.time),
+                  static_cast<unsigned long long>(record.bytes_received),
+                  static_cast<unsigned long long>(record.one_sided_bytes),
+                  static_cast<unsigned long long>(record.payload_copied), microseconds(record.time),
                   microseconds(record.time) / static_cast<double>(record.calls));
     text += line;
   }
   const session::Counters total = counters_now();
   std::snprintf(line, sizeof line,
-                "session: %llu round trips, %llu bytes sent, %llu bytes received, %llu waits for a source\n",
+                "session: %llu round trips, %llu bytes sent, %llu bytes received, %llu waits for a source, "
+                "%llu bytes of payload beside the stream, %llu bytes of payload copied\n",
                 static_cast<unsigned long long>(total.round_trips),
                 static_cast<unsigned long long>(total.bytes_sent),
                 static_cast<unsigned long long>(total.bytes_received),
-                static_cast<unsigned long long>(total.source_waits));
+                static_cast<unsigned long long>(total.source_waits),
+                static_cast<unsigned long long>(total.one_sided_bytes),
+                static_cast<unsigned long long>(total.payload_copied));
   return text + line;
 }
 
@@ -111,6 +118,8 @@ std::string stats_json() {
                          {"bytes_sent", record.bytes_sent},
                          {"bytes_received", record.bytes_received},
                          {"source_waits", record.source_waits},
+                         {"one_sided_bytes", record.one_sided_bytes},
+                         {"payload_copied", record.payload_copied},
                          {"microseconds", microseconds(record.time)}});
   }
   const session::Counters total = counters_now();
@@ -119,7 +128,9 @@ std::string stats_json() {
                                {"round_trips", total.round_trips},
                                {"bytes_sent", total.bytes_sent},
                                {"bytes_received", total.bytes_received},
-                               {"source_waits", total.source_waits}};
+                               {"source_waits", total.source_waits},
+                               {"one_sided_bytes", total.one_sided_bytes},
+                               {"payload_copied", total.payload_copied}};
   return nlohmann::json{{"functions", functions}, {"session", session}}.dump(2) + "\n";
 }
 
@@ -172,5 +183,7 @@ void avec_call_end(void* opaque) {
   record.bytes_sent += now.bytes_sent - call.before.bytes_sent;
   record.bytes_received += now.bytes_received - call.before.bytes_received;
   record.source_waits += now.source_waits - call.before.source_waits;
+  record.one_sided_bytes += now.one_sided_bytes - call.before.one_sided_bytes;
+  record.payload_copied += now.payload_copied - call.before.payload_copied;
   record.time += time;
 }

@@ -260,6 +260,9 @@ TEST_CASE("calls are counted when counting is on") {
     CallScope scope("cuExample");
   }
   CHECK(stats_text().find("cuExample") != std::string::npos);
+  CHECK(stats_text().find("payload copied") != std::string::npos);
   CHECK(stats_json().find("\"calls\": 2") != std::string::npos);
+  for (const char* counter : {"\"one_sided_bytes\"", "\"payload_copied\"", "\"source_waits\""})
+    CHECK(stats_json().find(counter) != std::string::npos);
   counting.store(Counting::kOff);
 }
