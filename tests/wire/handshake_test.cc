@@ -174,6 +174,37 @@ TEST_CASE("a data connection with one changed bit is refused") {
   }
 }
 
+TEST_CASE("a stripe's opening is told from a data connection's, and one changed bit is refused") {
+  const TicketId ticket{std::byte{1}};
+  const Digest key{std::byte{2}};
+  const auto good = stripe_opening(ticket, key).value();
+  const auto preamble = check_data_opening(good, ticket, key);
+  REQUIRE(preamble);
+  CHECK(preamble->kind() == ConnectionKind::Stripe);
+  for (std::size_t at = 0; at < good.size(); ++at) {
+    auto changed = good;
+    changed[at] ^= std::byte{0x10};
+    CHECK(!check_data_opening(changed, ticket, key));
+  }
+  CHECK(!check_data_opening(good, ticket, Digest{std::byte{3}}));
+}
+
+TEST_CASE("a data connection says whether stripes may follow; no other kind does") {
+  const auto plain = data_opening({}, {}, 0).value();
+  const auto striped = data_opening({}, {}, 0, Upgrades::kNone, Stripes::kMayFollow).value();
+  CHECK(check_data_opening(plain, {}, {})->stripes() == 0);
+  CHECK(check_data_opening(striped, {}, {})->stripes() == 1);
+  auto stripe = stripe_opening({}, {}).value();
+  const std::size_t stripes_at = 10;
+  REQUIRE((striped[stripes_at] == std::byte{1} && plain[stripes_at] == std::byte{0}));
+  stripe[stripes_at] = std::byte{1};
+  CHECK(!parse_preamble(ConstBytes(stripe).first(kPreambleBytes)));
+  Preamble control = control_preamble();
+  const auto bytes = std::as_writable_bytes(std::span(&control, 1));
+  bytes[stripes_at] = std::byte{1};
+  CHECK(!parse_preamble(bytes));
+}
+
 TEST_CASE("a preamble is recognised or refused byte for byte") {
   Preamble preamble = control_preamble();
   const auto bytes = std::as_writable_bytes(std::span(&preamble, 1));

@@ -14,7 +14,8 @@ wire::Answer<> Door::enter(std::unique_ptr<Connection> connection, const wire::P
     return {};
   }
   if (stripes_ == nullptr)
-    return std::unexpected(wire::Refused{wire::RefusalCode::Malformed, "a stripe of a connection that has none"});
+    return std::unexpected(
+        wire::Refused{wire::RefusalCode::Malformed, "a stripe of a connection that has none"});
   stripes_->join(std::move(connection));
   session_.wake();  // copies may wait for it
   return {};
