@@ -166,6 +166,11 @@ std::string verbs_problem(const std::string& address) {
   return {};
 }
 
+bool soft_rdma(const std::string& address) {
+  const auto found = ends(address);
+  return found && !fs::exists(fs::path("/sys/class/infiniband") / found->there.name / "device");
+}
+
 std::function<void(std::uint64_t, std::vector<double>&)> verbs_latency(const Options& options,
                                                                        std::uint64_t bytes) {
   return [&options, bytes](std::uint64_t count, std::vector<double>& samples) {

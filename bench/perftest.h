@@ -15,6 +15,9 @@ inline constexpr std::uint64_t kVerbsMessages = 20;
 /// Says why perftest cannot be the yardstick here ("" when it can): programs missing, no device.
 std::string verbs_problem(const std::string& address);
 
+/// Is the adapter of this address software (soft-RoCE)? Its times say nothing about adapters.
+bool soft_rdma(const std::string& address);
+
 /// As Contestant::sample, one run of ib_send_lat each: its typical round trip in us (perftest
 /// prints half of it), spinning or waiting for events as the options say.
 std::function<void(std::uint64_t, std::vector<double>&)> verbs_latency(const Options& options,

@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
-"""Makes the table of docs/benchmarks.md from a JSON result of avec_bench.
+"""Makes the tables of docs/benchmarks.md from JSON results of avec bench.
 
-    report.py RESULT.jsonl ...                       prints a table for each
-    report.py RESULT.jsonl ... --write DOCUMENT.md   puts them between the document's markers
+    report.py RESULT.jsonl ...                       prints the tables of each
+    report.py RESULT.jsonl ... --write DOCUMENT.md   puts them between the document's markers, and the
+                                                     curves, drawn by `avec bench plot`, into plots/ beside it
+
+Results of a machine whose RDMA adapter is software (a guest with soft-RoCE) appear as ratios to
+their yardsticks alone: its times say nothing about adapters.
 """
 import argparse
 import json
+import os
 import pathlib
+import subprocess
 import sys
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -75,43 +81,152 @@ def judged(row, promise, raw_ping, machine):
     return words, "yes" if kept else "**no**"
 
 
-def table(objects):
-    machine = objects[0]
-    rows = {(row["name"], row["target"], row["bytes"]): row for row in objects[1:]}
-    ping = rows.get(("raw.ping", "raw", 0))
-    stream = next((row for (name, _, _), row in rows.items() if name == "raw.stream"), None)
-    device = machine["gpu"] or "CPU device"
-    lines = [f"{machine['date'][:10]}, {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, {device}, "
-             f"client and executor on this machine, loopback TCP, `--wait {machine['wait']}`."]
+def scheme(row):
+    """Older results know TCP alone."""
+    return row.get("transport") or ("" if row["target"] == "native" else "tcp")
+
+
+def described(machine):
+    lines = [f"{machine['date'][:10]}, {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
+             f"{machine['gpu'] or 'CPU device'}, client and executor on this machine, `--wait {machine['wait']}`"
+             + (f", link `{machine['shape']}`" if machine.get("shape") else "")
+             + (f", commit {machine['commit']}" if machine.get("commit") else "") + "."]
+    if machine.get("soft_rdma"):
+        lines.append("Its RDMA adapter is software (soft-RoCE in a guest): only ratios to the yardsticks of the same guest and run are "
+                     "shown, and they say nothing about RDMA against TCP.")
     if machine["load"] > machine["cores"] / 4:
         lines.append(f"The machine was busy with other work (load {machine['load']:.1f} at the start): ratios count, times do not.")
-    if ping and stream:
-        lines.append(f"Yardsticks: 64-byte ping-pong {number(ping['median'])} us (p99 {number(ping['p99'])}), "
-                     f"stream {stream['bytes'] / stream['median'] / 1e3:.2f} GB/s.")
-    lines += ["", "| figure | median | p99 | ratio to the yardstick | native | promised | kept |", "|---|---|---|---|---|---|---|"]
+    return lines
+
+
+def figures_table(machine, rows, transport):
+    """The figures of calls and copies over one transport, beside what was promised."""
+    mine = [row for row in rows if row["target"] == "native" or scheme(row) == transport]
+    rows = {(row["name"], row["target"], row["bytes"]): row for row in mine}
+    by_name = {(row["name"], row["target"]): row for row in mine}
+
+    def find(name, target, size):
+        return rows.get((name, target, size)) if size else by_name.get((name, target))
+
+    ping, stream = find("raw.ping", "raw", 0), find("raw.stream", "raw", 0)
+    lines = []
     for title, name, size, promise in FIGURES:
-        row = rows.get((name, "avec", size))
+        row = find(name, "avec", size)
         if row is None:
             continue
-        native = rows.get((name, "native", size))
-        words, kept = judged(row, promise, ping, machine)
+        native = find(name, "native", size)
+        words, kept = judged(row, promise, ping, machine) if transport == "tcp" else ("", "")
         ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
         p99 = number(row["p99"]) if row["n"] > 1 and row["unit"] != "trips" else ""
         lines.append(f"| {title} | {amount(row)} | {p99} | {ratio} | {amount(native) if native else ''} | {words} | {kept} |")
-    return "\n".join(lines)
+    if not lines:
+        return []
+    head = [f"Calls and copies over {transport}."]
+    if ping and stream:
+        head.append(f"Yardsticks: 64-byte ping-pong {number(ping['median'])} us (p99 {number(ping['p99'])}), "
+                    f"stream {stream['bytes'] / stream['median'] / 1e3:.2f} GB/s.")
+    return head + ["", "| figure | median | p99 | ratio to the yardstick | native | promised | kept |",
+                   "|---|---|---|---|---|---|---|"] + lines + [""]
+
+
+def size_text(count):
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024 or unit == "MiB":
+            return f"{count:g} {unit}"
+        count /= 1024
+
+
+def noise(row):
+    return f" ± {100 * row['ratio_noise']:.0f} %" if row.get("ratio_noise") else ""
+
+
+def transports_table(machine, rows):
+    """What the transports do by themselves, each beside its yardstick."""
+    ratios_only = machine.get("soft_rdma", False)
+    measured = [row for row in rows if row["target"] == "avec" and "ratio" in row
+                and (row["name"] == "latency" or row["name"].startswith(("bandwidth.", "rate.messages"))
+                     or ratios_only and row["name"].startswith(("ping.", "copy.")))]
+    if not measured:
+        return []
+    lines = ["Transports by themselves, each beside its yardstick of the same run (the ratio is of round trips, of times per message, "
+             "or of bytes per second).", ""]
+    lines += ["| figure | over | size | streams, batch | ratio |", "|---|---|---|---|---|"] if ratios_only else \
+             ["| figure | over | size | streams, batch | median | yardstick | ratio |", "|---|---|---|---|---|---|---|"]
+    for row in measured:
+        size = row.get("message") or row["bytes"]
+        many = " ".join(filter(None, [f"{row['streams']} streams" if row.get("streams", 1) > 1 else "",
+                                      f"batch {row['batch']}" if row.get("batch") else ""]))
+        cells = [row["name"], scheme(row), size_text(size) if size else "128 B", many]
+        if not ratios_only:
+            cells += [measure(row), measure(yardstick_of(row, rows))]
+        lines.append("| " + " | ".join(cells + [f"{row['ratio']:.2f}{noise(row)}"]) + " |")
+    return lines + [""]
+
+
+def measure(row):
+    if row is None:
+        return ""
+    if row.get("message"):
+        return f"{row['bytes'] / row['median'] / 1e3:.2f} GB/s"
+    return f"{number(row['median'])} {row['unit']}"
+
+
+def yardstick_of(row, rows):
+    name, _, target = row["yardstick"].partition("/")
+    for one in rows:
+        if (one["name"] == name and one["target"] == (target or "raw") and scheme(one) == scheme(row)
+                and (one.get("message"), one.get("streams"), one.get("batch")) == (row.get("message"), row.get("streams"), row.get("batch"))
+                and (row.get("message") or one["bytes"] == row["bytes"])):
+            return one
+    return None
+
+
+def shape_table(rows):
+    asked = [row for row in rows if row.get("asked")]
+    if not asked:
+        return []
+    return ["| shaped link | asked | measured | off by |", "|---|---|---|---|"] + [
+        f"| {row['name'].removeprefix('shape.').replace('_', ' ')} | {number(row['asked'])} {row['unit']} | "
+        f"{number(row['median'])} {row['unit']} | {100 * (row['median'] / row['asked'] - 1):+.1f} % |" for row in asked] + [""]
+
+
+def table(objects, picture):
+    machine, rows = objects[0], objects[1:]
+    lines = described(machine) + [""]
+    if not machine.get("soft_rdma"):
+        for transport in sorted({scheme(row) for row in rows if row["target"] == "avec"}, key=["tcp", "shm", "rdma", "sim"].index):
+            lines += figures_table(machine, rows, transport)
+    lines += transports_table(machine, rows) + shape_table(rows)
+    if picture:
+        lines += [f"![curves of this run]({picture})", ""]
+    return "\n".join(lines).rstrip()
+
+
+def draw(program, result, document):
+    """The run's curves; the address of the picture from the document, or nothing."""
+    folder = document.parent / "plots"
+    folder.mkdir(exist_ok=True)
+    picture = folder / (result.stem + ".svg")
+    done = subprocess.run([program, "plot", result, picture], capture_output=True, text=True)
+    return f"plots/{picture.name}" if done.returncode == 0 else None
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=pathlib.Path, nargs="+", metavar="RESULT")
     parser.add_argument("--write", type=pathlib.Path, metavar="DOCUMENT")
+    parser.add_argument("--program", type=pathlib.Path, metavar="AVEC_BENCH", help="draws the curves",
+                        default=pathlib.Path(os.environ.get("AVEC_BENCH_PROGRAM", "build/release/bin/avec_bench")))
     wishes = parser.parse_args()
     tables = []
     for result in wishes.results:
         objects = [json.loads(line) for line in result.read_text().splitlines() if line.strip()]
         if not objects or objects[0].get("kind") != "machine":
-            sys.exit(f"{result} is no result of avec_bench --json")
-        tables.append(table(objects))
+            sys.exit(f"{result} is no result of avec bench --json")
+        # Several parts of one run may lie in one file, each with a line for the machine.
+        objects = [objects[0]] + [one for one in objects if one["kind"] == "row"]
+        draws = wishes.write is not None and wishes.program.exists() and not objects[0].get("soft_rdma")
+        tables.append(table(objects, draw(wishes.program, result, wishes.write) if draws else None))
     text = "\n\n".join(tables)
     if wishes.write is None:
         print(text)

@@ -354,6 +354,7 @@ class Suite {
                 {"device", wishes_.device},
                 {"shape", wishes_.options.shape},
                 {"check", wishes_.options.check},
+                {"soft_rdma", soft_rdma(wishes_.options.address)},
                 {"gpu", ""}};
   }
   // What was built: of the repository around the program, or the file that a packed copy brings.
