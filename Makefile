@@ -36,7 +36,7 @@ test-rdma: setup-guest build
 	@ctest --preset release -C Full -L rdma
 
 bench: build
-	$(BUILD)/bin/avec_bench --json bench-result.jsonl
+	$(BUILD)/bin/avec bench all --json bench-result.jsonl --plot bench-result.svg
 
 docs: build
 	@cmake --build --preset release --target docs

@@ -13,6 +13,7 @@ cp -r "$build"/examples/* "$to/examples/"
 mkdir -p "$to/tests/programs"
 cp "$build"/tests/programs/*_static "$build"/tests/programs/*_shared "$to/tests/programs/"
 cp "$build"/tests/driver_program "$to/tests/"
+git -C "$here" describe --always --dirty >"$to/commit" 2>/dev/null || true
 # Everything but the C and C++ libraries, which must be the machine's own.
 for file in "$to"/bin/* "$to"/lib/avec/*.so* "$to"/examples/edges; do
   ldd "$file" 2>/dev/null | awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libstdc[+][+]|libgcc_s|libcuda|libcudart|libavec)[.]/ { print $3 }'

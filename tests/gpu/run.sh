@@ -68,10 +68,11 @@ part_programs() {
 
 part_bench() {
   for wait in spin adaptive; do
-    if timeout 220 "$build/bin/avec_bench" --device cuda --wait $wait --json "$out/bench-$wait.jsonl" >"$out/bench-$wait.txt" 2>&1; then
+    if timeout 400 "$avec" bench all --device cuda --wait $wait --seconds 0.15 --json "$out/bench-$wait.jsonl" \
+        --plot "$out/bench-$wait.svg" >"$out/bench-$wait.txt" 2>&1; then
       note "bench-$wait" ok "$(wc -l <"$out/bench-$wait.jsonl") lines in $out/bench-$wait.jsonl"
-      cat "$out/bench-$wait.txt"
     else note "bench-$wait" FAIL "$(tail -1 "$out/bench-$wait.txt")"; fi
+    cat "$out/bench-$wait.txt"
   done
 }
 
