@@ -7,6 +7,7 @@
 
 #include "calls.h"
 #include "support/catch.h"
+#include "transport/tcp/stripes.h"
 #include "wire/handshake.h"
 
 using namespace avec;
@@ -56,7 +57,7 @@ FrameHeader header_of(FrameFlag flags, std::uint64_t sequence, std::uint64_t ack
 
 TEST_CASE("the bytes in docs/wire.md are those that go over the wire") {
   const auto blocks = blocks_of(AVEC_WIRE_DOCUMENT);
-  REQUIRE(blocks.size() == 4);
+  REQUIRE(blocks.size() == 8);
   CHECK(blocks[0] == joined(control_preamble()));
 
   const auto launch = header_of<LaunchKernel>(FrameFlag{}, 9, 4, 8);
@@ -70,4 +71,14 @@ TEST_CASE("the bytes in docs/wire.md are those that go over the wire") {
   const FrameHeader reply(0x32, static_cast<std::uint16_t>(FrameFlag::Reply), 700, 0, 0, 5, 10, 10, 0);
   CHECK(blocks[3] == joined(reply));
   CHECK(check_header(reply, Sender::kExecutor));
+
+  TicketId ticket;
+  for (std::size_t i = 0; i < ticket.size(); ++i) ticket[i] = static_cast<std::byte>(0xa0 + i);
+  const auto preamble_of = [](const Opening& opening) { return Bytes(opening.begin(), opening.begin() + kPreambleBytes); };
+  CHECK(blocks[4] == preamble_of(*data_opening(ticket, {}, 0, Upgrades::kNone, Stripes::kMayFollow)));
+  CHECK(blocks[5] == preamble_of(*stripe_opening(ticket, {})));
+  using tcp::StripeReply, tcp::StripeRequest;
+  const RemoteKey key{{7, 0xb7b6b5b4b3b2b1b0, 0xc7c6c5c4c3c2c1c0, 0xd7d6d5d4d3d2d1d0}};
+  CHECK(blocks[6] == joined(StripeRequest{StripeRequest::kRead, 0, key, tcp::kStripePartBytes, tcp::kStripePartBytes}));
+  CHECK(blocks[7] == joined(StripeReply{StripeReply::kDone, 0, tcp::kStripePartBytes}));
 }
