@@ -9,7 +9,7 @@ import subprocess
 import sys
 import unittest
 
-from support import AVEC, Case, DEADLINE_S, clean_environment, program, run_avec, scratch_folder
+from support import AVEC, TRANSPORT, Case, DEADLINE_S, clean_environment, program, run_avec, scratch_folder
 
 COUNT_INTERRUPTS = """
 import signal, time
@@ -36,6 +36,36 @@ call("cuInit", 0)
 context = ctypes.c_void_p()
 call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
 call("cuCtxSetCurrent", context)
+"""
+
+LARGE_COPIES = """
+import os, time
+def sockets():
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink("/proc/self/fd/" + name).startswith("socket:")
+        except OSError:
+            pass
+    return found
+size = (9 << 20) + 12345
+data = os.urandom(size)
+device, pinned = ctypes.c_uint64(), ctypes.c_void_p()
+call("cuMemAlloc_v2", ctypes.byref(device), ctypes.c_size_t(size))
+call("cuMemHostAlloc", ctypes.byref(pinned), ctypes.c_size_t(size), 0)
+pageable = ctypes.create_string_buffer(size)
+before = sockets()
+for host in (pinned, ctypes.cast(pageable, ctypes.c_void_p)):
+    ctypes.memmove(host, data, size)
+    call("cuMemsetD8_v2", device, 0, ctypes.c_size_t(size))
+    call("cuMemcpyHtoD_v2", device, host, ctypes.c_size_t(size))
+    ctypes.memset(host, 0, size)
+    call("cuMemcpyDtoH_v2", host, device, ctypes.c_size_t(size))
+    assert ctypes.string_at(host, size) == data
+end = time.monotonic() + 20
+while sockets() - before < int(os.environ["AVEC_TCP_STREAMS"]) > 1 and time.monotonic() < end:
+    time.sleep(0.01)  # the last stripes may still be on their way
+print("sockets", sockets() - before)
 """
 
 
@@ -100,6 +130,14 @@ class Programs(Case):
             result = subprocess.run([moved, "run", "--local", "--device", "cpu", "--", program("vector_add")],
                                     capture_output=True, text=True, timeout=DEADLINE_S, env=clean_environment())
             self.assert_succeeds(result)
+
+    @unittest.skipIf(TRANSPORT != "tcp", "stripes are TCP's")
+    def test_large_copies_take_as_many_streams_as_were_asked_for(self):
+        for streams, more in ((1, 0), (4, 4)):
+            with self.subTest(streams=streams):
+                result = run_avec(sys.executable, "-c", DRIVER + LARGE_COPIES, local=True, AVEC_TCP_STREAMS=streams)
+                self.assert_succeeds(result)
+                self.assertEqual(result.stdout.split(), ["sockets", str(more)])
 
     def test_a_synchronous_copy_is_seen_by_every_stream(self):
         self.assert_succeeds(run_avec(program("ordering"), local=True))
