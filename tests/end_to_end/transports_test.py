@@ -56,6 +56,15 @@ class Transports(Case):
                         self.assert_succeeds(result)
                         self.assertEqual(result.stdout, expected(name))
 
+    def test_a_program_that_ends_with_copies_under_way_ends_with_its_own_status(self):
+        with scratch_folder() as folder, Listening(folder) as server:
+            for scheme in ("tcp", "shm"):
+                for milliseconds in (0, 3, 30):
+                    with self.subTest(scheme=scheme, milliseconds=milliseconds):
+                        result = run_avec(program("leaving"), str(milliseconds),
+                                          executor=f"{scheme}://{server.address}", AVEC_COPY_THREADS="3")
+                        self.assertEqual((result.returncode, result.stdout, result.stderr), (7, "", ""))
+
     def test_the_socket_s_file_is_the_group_s_and_goes_with_the_executor(self):
         with scratch_folder() as folder:
             with Listening(folder) as server:
