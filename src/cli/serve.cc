@@ -47,6 +47,8 @@ int serve(const Settings& settings) {
     else
       ::unsetenv(variable_of(key).c_str());
   }
+  // As the RDMA transport does, in the workers too.
+  ::setenv(variable_of("rdma-device").c_str(), std::string(settings.text("rdma-device")).c_str(), 1);
   broker::Options options;
   options.listen = settings.text("listen");
   options.insecure = settings.flag("insecure");
