@@ -36,6 +36,7 @@ class ConnectionChannel final : public Channel {
     return judged(connection_->send(buffers));
   }
   IoResult try_receive(MutableBytes into) override { return judged(connection_->receive({&into, 1})); }
+  OneSided* one_sided() override { return connection_->one_sided(); }
   void sleep(bool want_send) override {
     (void)connection_->wait(want_send, std::chrono::steady_clock::now() + kSleep);
   }

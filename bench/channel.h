@@ -25,6 +25,9 @@ class Channel {
   /// Sleeps until bytes may have come, or there may be room, or a second has passed.
   virtual void sleep(bool want_send) = 0;
 
+  /// The connection's one-sided access, or null.
+  virtual OneSided* one_sided() { return nullptr; }
+
   /// Moves all of it, waiting as the mode says; false when the peer has closed. The process ends
   /// when nothing moves for a minute.
   bool send(std::span<const ConstBytes> buffers);
@@ -33,6 +36,9 @@ class Channel {
   /// As receive, of what may come in an hour or never: sleeps in every mode, so that a peer that
   /// has nothing to do takes no core from what is measured meanwhile.
   bool receive_idle(MutableBytes into);
+
+  /// Buffers that who drives it keeps from one command to the next: making them is not to be timed.
+  std::shared_ptr<void> to_send, to_receive;
 
   /// Waiting for progress: called again and again, reset by progress.
   class Patience {

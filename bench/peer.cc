@@ -14,6 +14,7 @@
 #include <optional>
 #include <thread>
 
+#include "one_sided.h"
 #include "perftest.h"
 #include "shape.h"
 #include "spawn.h"
@@ -26,12 +27,11 @@ constexpr std::size_t kSinkBytes = 256u << 10;
 
 Deadline soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(20); }
 
-// Messages to send, and messages and a buffer to receive with, kept from one command to the next:
-// making them is not to be timed.
-Messages& messages_to_send(std::size_t bytes, std::size_t batch) {
-  static thread_local std::optional<Messages> kept;
-  if (!kept || !kept->are(bytes, batch)) kept.emplace(bytes, batch);
-  return *kept;
+// Messages to send, and messages and a buffer to receive with, kept with the channel.
+Messages& messages_to_send(Channel& channel, std::size_t bytes, std::size_t batch) {
+  auto* kept = static_cast<Messages*>(channel.to_send.get());
+  if (kept == nullptr || !kept->are(bytes, batch)) channel.to_send = std::make_shared<Messages>(bytes, batch);
+  return *static_cast<Messages*>(channel.to_send.get());
 }
 struct Received {
   explicit Received(std::size_t bytes)
@@ -39,19 +39,20 @@ struct Received {
   Messages messages;
   std::vector<std::byte> buffer;
 };
-Received& received(std::size_t bytes) {
-  static thread_local std::optional<Received> kept;
-  if (!kept || !kept->messages.are(bytes, 1)) kept.emplace(bytes);
-  return *kept;
+Received& received(Channel& channel, std::size_t bytes) {
+  auto* kept = static_cast<Received*>(channel.to_receive.get());
+  if (kept == nullptr || !kept->messages.are(bytes, 1))
+    channel.to_receive = std::make_shared<Received>(bytes);
+  return *static_cast<Received*>(channel.to_receive.get());
 }
 
 // Takes what there is of a number of messages and judges each.
 class Sink {
  public:
-  explicit Sink(const Command& command)
+  Sink(Channel& channel, const Command& command)
       : command_(command),
-        messages_(received(command.message).messages),
-        buffer_(received(command.message).buffer) {}
+        messages_(received(channel, command.message).messages),
+        buffer_(received(channel, command.message).buffer) {}
   MutableBytes room() {
     const auto left = (command_.messages - number_) * command_.message - (filled_ - judged_);
     return MutableBytes(buffer_).subspan(filled_, std::min<std::size_t>(buffer_.size() - filled_, left));
@@ -357,7 +358,7 @@ bool Messages::right(ConstBytes bytes, std::uint64_t number, bool check) const {
 }
 
 bool send_messages(Channel& channel, const Command& command, std::size_t batch) {
-  auto& messages = messages_to_send(command.message, batch);
+  auto& messages = messages_to_send(channel, command.message, batch);
   for (std::uint64_t i = 0; i < command.messages; i += batch) {
     const auto spans = messages.numbered(i).first(std::min<std::uint64_t>(batch, command.messages - i));
     if (!(spans.size() == 1 ? channel.send(spans.front()) : channel.send(spans))) return false;
@@ -366,7 +367,7 @@ bool send_messages(Channel& channel, const Command& command, std::size_t batch) 
 }
 
 std::int64_t receive_messages(Channel& channel, const Command& command) {
-  Sink sink(command);
+  Sink sink(channel, command);
   Channel::Patience patience(channel);
   while (!sink.done()) {
     const auto [moved, error] = channel.try_receive(sink.room());
@@ -382,8 +383,8 @@ std::int64_t receive_messages(Channel& channel, const Command& command) {
 }
 
 std::int64_t exchange_messages(Channel& channel, const Command& command) {
-  Sink sink(command);
-  auto& messages = messages_to_send(command.message, 1);
+  Sink sink(channel, command);
+  auto& messages = messages_to_send(channel, command.message, 1);
   Channel::Patience patience(channel);
   std::uint64_t number = 0;
   ConstBytes rest;
@@ -418,6 +419,7 @@ void serve(Channel& channel) {
     if (command.op == Command::kSink) alive = answer(channel, receive_messages(channel, command));
     if (command.op == Command::kSource) alive = send_messages(channel, command);
     if (command.op == Command::kBoth) alive = answer(channel, exchange_messages(channel, command));
+    if (command.op >= Command::kRead) alive = serve_one_sided(channel, command);
     if (!alive) return;
   }
 }

@@ -16,7 +16,10 @@ struct Command {
     kEcho,    ///< send every message back
     kSink,    ///< take them all, then answer with 8 bytes: how many messages were wrong
     kSource,  ///< send them
-    kBoth     ///< send as many as come, at the same time, then answer as kSink does
+    kBoth,    ///< send as many as come, at the same time, then answer as kSink does
+    kRead,    ///< a key follows: read the messages out of the other end's memory, then answer
+    kWrite,   ///< a key follows: write them into it, then answer
+    kJudge    ///< answer whether what was read last is right
   };
   std::uint32_t op = kEcho;
   std::uint32_t check = 0;     ///< compare every byte

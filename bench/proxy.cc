@@ -1,5 +1,6 @@
 #include "proxy.h"
 
+#include <poll.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
@@ -233,6 +234,21 @@ class ProxyOverAsio final : public Proxy {
 };
 
 constexpr std::size_t kPingBytes = 64;
+using Ping = std::array<std::byte, kPingBytes>;
+
+// As AVEC's adaptive waiting: looks for a while, then sleeps.
+void read_adaptively(tcp::socket& socket, Ping& message, asio::error_code& error) {
+  auto since = Clock::now();
+  for (std::size_t got = 0; got < message.size() && !error;) {
+    got += socket.read_some(asio::buffer(message) + got, error);
+    if (error != asio::error::would_block) continue;
+    error.clear();
+    if (Clock::now() - since < 50us) continue;
+    pollfd entry{socket.native_handle(), POLLIN, 0};
+    ::poll(&entry, 1, 1000);
+    since = Clock::now();
+  }
+}
 
 // Answers pings on one connection until the peer closes.
 class EchoThread {
@@ -255,9 +271,10 @@ class EchoThread {
       tcp::socket socket(context_);
       acceptor_.accept(socket, error);
       if (!error) socket.set_option(tcp::no_delay(true), error);
-      std::array<std::byte, kPingBytes> message{};
+      if (!error) socket.non_blocking(true, error);
+      Ping message{};
       while (!error) {
-        asio::read(socket, asio::buffer(message), error);
+        read_adaptively(socket, message, error);
         if (!error) asio::write(socket, asio::buffer(message), error);
       }
     });
@@ -291,13 +308,14 @@ std::expected<nanoseconds, std::string> ping(const sim::Shape& shape, nanosecond
     asio::error_code error;
     socket.connect(*resolve(context, address), error);
     if (!error) socket.set_option(tcp::no_delay(true), error);
-    std::array<std::byte, kPingBytes> message{};
-    constexpr unsigned kWarm = 3;
-    for (unsigned i = 0; i < times + kWarm && !error; ++i) {
+    if (!error) socket.non_blocking(true, error);
+    Ping message{};
+    const unsigned warm = times / 4;
+    for (unsigned i = 0; i < times + warm && !error; ++i) {
       const auto start = Clock::now();
       asio::write(socket, asio::buffer(message), error);
-      if (!error) asio::read(socket, asio::buffer(message), error);
-      if (i >= kWarm) samples.push_back(static_cast<double>(nanoseconds(Clock::now() - start).count()));
+      if (!error) read_adaptively(socket, message, error);
+      if (i >= warm) samples.push_back(static_cast<double>(nanoseconds(Clock::now() - start).count()));
     }
   }
   if (proxy) {
@@ -327,7 +345,9 @@ std::expected<nanoseconds, std::string> calibrate(const sim::Shape& shape) {
   if (delay.round_trip.count() == 0) return nanoseconds(0);
   const auto bare = ping({}, nanoseconds(0), 200, true);
   if (!bare) return bare;
-  const auto shaped = ping(delay, *bare, 25, true);
+  // A tenth of a second of pings, so that processors are as awake as in use.
+  const auto times = std::clamp<std::int64_t>(nanoseconds(100ms) / delay.round_trip, 20, 500);
+  const auto shaped = ping(delay, *bare, static_cast<unsigned>(times), true);
   if (!shaped) return shaped;
   return std::clamp(*bare + (*shaped - delay.round_trip), nanoseconds(0), delay.round_trip);
 }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <thread>
 
+#include "one_sided.h"
 #include "peer.h"
 #include "perftest.h"
 #include "session/session.h"
@@ -207,6 +208,30 @@ void race_bandwidth(const Options& options, Channels& channels, const char* name
   race(options, std::move(contestants), [&] { return right; });
 }
 
+// Payload that the peer fetches from, or puts into, this end's memory.
+void race_one_sided(const Options& options, Channels& channels, const char* name, Command::Op op,
+                    std::uint64_t message) {
+  const auto messages = std::min<std::uint64_t>(messages_of(options, message), 256);
+  bool right = true;
+  auto row = named(name, "raw", options, message * messages);
+  row.message = message;
+  row.streams = 1;
+  std::vector<Contestant> contestants;
+  if (options.transport == "rdma") {
+    row.bytes = message * kVerbsMessages;
+    row.name = "verbs." + std::string(name);
+    contestants.push_back({row, verbs_bandwidth(options, op == Command::kRead, false, message), true});
+  } else {
+    row.name = "memcpy." + std::string(name);
+    contestants.push_back({row, copies(1, message, messages)});
+  }
+  row.name = name;
+  row.target = "avec";
+  row.bytes = message * messages;
+  contestants.push_back({row, one_sided_movements(*channels.avec.front(), op, message, messages, right)});
+  race(options, std::move(contestants), [&] { return right; });
+}
+
 }  // namespace
 
 // 64 bytes there and back between two processes that do nothing else.
@@ -270,6 +295,11 @@ void measure_bandwidth(const Options& options) {
       if (options.sizes.empty() && size != 64 << 10 && size != 16 << 20) continue;
       race_bandwidth(options, channels, "bandwidth.both", Way::kBoth, size, streams);
     }
+  }
+  if (!moves_one_sided(*channels.avec.front())) return;
+  for (const auto size : or_else(options.sizes, {64 << 10, 1 << 20, 16 << 20, 64 << 20})) {
+    race_one_sided(options, channels, "bandwidth.read", Command::kRead, size);
+    race_one_sided(options, channels, "bandwidth.write", Command::kWrite, size);
   }
 }
 
