@@ -48,7 +48,13 @@ struct RdmaBackend {
   std::string listen_url() { return "rdma://" + host() + ":0"; }
   std::string absent_url() { return "rdma://" + host() + ":1"; }
   std::vector<std::string> bad_urls() {
-    return {"rdma://", "rdma://127.0.0.1", "rdma://host:65536", "rdma://:7700", "tcp://127.0.0.1:7700", "rdma:/x:1", ""};
+    return {"rdma://",
+            "rdma://127.0.0.1",
+            "rdma://host:65536",
+            "rdma://:7700",
+            "tcp://127.0.0.1:7700",
+            "rdma:/x:1",
+            ""};
   }
   std::string peer_prefix() { return "rdma://" + host().substr(0, host().rfind('.')); }
   // Connecting to nothing breaks a TCP connection at once, as the death of the process would.

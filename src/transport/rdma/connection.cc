@@ -109,7 +109,8 @@ std::uint32_t RdmaConnection::word_of(Kind kind) noexcept {
 
 // Locked.
 bool RdmaConnection::post_message(Kind kind, ConstBytes bytes, bool in_slot, std::uint64_t word) noexcept {
-  ibv_sge element{reinterpret_cast<std::uintptr_t>(bytes.data()), static_cast<std::uint32_t>(bytes.size()), pair_->slots_key()};
+  ibv_sge element{reinterpret_cast<std::uintptr_t>(bytes.data()), static_cast<std::uint32_t>(bytes.size()),
+                  pair_->slots_key()};
   ibv_send_wr request{};
   request.opcode = IBV_WR_SEND_WITH_IMM;
   request.imm_data = htobe32(word_of(kind));
@@ -117,7 +118,8 @@ bool RdmaConnection::post_message(Kind kind, ConstBytes bytes, bool in_slot, std
   request.num_sge = bytes.empty() ? 0 : 1;
   if (!bytes.empty() && !in_slot) request.send_flags |= IBV_SEND_INLINE;
   // Slots come back in time when every eighth is signalled; words that matter at once.
-  if ((in_slot && next_slot_ % (kSendSlots / 4) == 0) || word > kSlot) request.send_flags |= IBV_SEND_SIGNALED;
+  if ((in_slot && next_slot_ % (kSendSlots / 4) == 0) || word > kSlot)
+    request.send_flags |= IBV_SEND_SIGNALED;
   const Work work{word == kNothing ? nullptr : this, word};
   return pair_->post(request, {&work, 1});
 }
@@ -192,7 +194,8 @@ void RdmaConnection::take_arrivals() noexcept {
 void RdmaConnection::take(const QueuePair::Arrival& arrival) noexcept {
   const std::uint32_t credits = arrival.word & ((1u << kCreditBits) - 1);
   const auto kind = static_cast<Kind>(arrival.word >> kCreditBits);
-  const bool known = kind >= Kind::kData && kind <= Kind::kFarewell && (kind == Kind::kData) == (arrival.bytes > 0);
+  const bool known =
+      kind >= Kind::kData && kind <= Kind::kFarewell && (kind == Kind::kData) == (arrival.bytes > 0);
   if (!known || credits > peer_slots_ - credits_ || peer_closed_) {
     fail({TransportErrc::kReset, EPROTO}, "the peer sent what is no message of this transport");
     return;
@@ -265,7 +268,8 @@ void RdmaConnection::look_around() noexcept {
   look_at_stream();
   if (std::chrono::steady_clock::now() < farewell_until_) return;
   take_arrivals();
-  if (!peer_closed_) fail({TransportErrc::kReset, ECONNRESET}, "the peer closed, but its last messages did not come");
+  if (!peer_closed_)
+    fail({TransportErrc::kReset, ECONNRESET}, "the peer closed, but its last messages did not come");
 }
 
 void RdmaConnection::look_at_stream() noexcept {
@@ -294,8 +298,10 @@ void RdmaConnection::stream_ended(TransportError error) noexcept {
   if (stream_farewell_ || pair_->failed()) return;
   take_arrivals();
   if (peer_closed_) return;
-  const int os_error = error.code == TransportErrc::kReset && error.os_error != 0 ? error.os_error : ECONNRESET;
-  fail({TransportErrc::kReset, os_error}, "the peer's process has ended, or its host cannot be reached any more");
+  const int os_error =
+      error.code == TransportErrc::kReset && error.os_error != 0 ? error.os_error : ECONNRESET;
+  fail({TransportErrc::kReset, os_error},
+       "the peer's process has ended, or its host cannot be reached any more");
 }
 
 // ---- waiting
@@ -394,7 +400,8 @@ Failure RdmaConnection::probe(Deadline deadline) noexcept {
     }
     if (probe_sent_ && probe_came_) return {};
     if (!wait_awhile(deadline)) {
-      return {{TransportErrc::kNotViable, ETIMEDOUT}, "nothing comes through between the RDMA adapters, though the stream does"};
+      return {{TransportErrc::kNotViable, ETIMEDOUT},
+              "nothing comes through between the RDMA adapters, though the stream does"};
     }
   }
   return {pair_->error(), pair_->reason()};
@@ -420,8 +427,10 @@ void RdmaConnection::flush() noexcept {
     if (turn % 64 == 0) look_around();
     if (pair_->failed() || peer_closed_) return;
     if (farewell_sent_) break;
-    if (turn < 200) std::this_thread::yield();
-    else if (!wait_awhile(deadline)) return;
+    if (turn < 200)
+      std::this_thread::yield();
+    else if (!wait_awhile(deadline))
+      return;
   }
   const std::byte farewell = kFarewell;
   const ConstBytes bytes(&farewell, 1);

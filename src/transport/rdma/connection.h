@@ -97,9 +97,9 @@ class RdmaConnection final : public Connection, private WorkOwner {
   // Receiving. Arrivals wait in a ring until they have been copied out.
   std::array<QueuePair::Arrival, kSlots + kControlSlots> arrivals_{};
   std::uint32_t arrivals_begin_ = 0, arrivals_count_ = 0;
-  std::size_t front_taken_ = 0;   // bytes of the first that have been copied out
-  std::uint32_t owed_ = 0;        // slots posted again of which the peer does not know
-  bool peer_closed_ = false;      // its kFarewell has come: what has arrived is all
+  std::size_t front_taken_ = 0;  // bytes of the first that have been copied out
+  std::uint32_t owed_ = 0;       // slots posted again of which the peer does not know
+  bool peer_closed_ = false;     // its kFarewell has come: what has arrived is all
   bool probe_came_ = false;
 
   // Sending.

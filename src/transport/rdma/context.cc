@@ -139,11 +139,13 @@ std::uint64_t machine_identity() noexcept {
   const Descriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
   if (!file || ::read(file.get(), text.data(), text.size() - 1) <= 0) return 0;
   std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const char* c = text.data(); *c != '\0'; ++c) hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001b3;
+  for (const char* c = text.data(); *c != '\0'; ++c)
+    hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001b3;
   return hash;
 }
 
-ForkGuard::ForkGuard(std::vector<int> descriptors) : descriptors_(std::move(descriptors)), process_(::getpid()) {
+ForkGuard::ForkGuard(std::vector<int> descriptors)
+    : descriptors_(std::move(descriptors)), process_(::getpid()) {
   auto& all = guards();
   const std::scoped_lock lock(all.mutex);
   all.descriptors.push_back(&descriptors_);

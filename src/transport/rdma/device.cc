@@ -68,14 +68,19 @@ Match choose_gid(Port& port, const std::optional<ibv_gid>& wished) {
   const Verbs& verbs = *port.verbs;
   if (!port.ethernet) {
     port.gid_index = 0;
-    return verbs.ibv_query_gid(port.context.get(), port.number, 0, &port.gid) == 0 ? Match::kAny : Match::kNone;
+    return verbs.ibv_query_gid(port.context.get(), port.number, 0, &port.gid) == 0 ? Match::kAny
+                                                                                   : Match::kNone;
   }
   Match best = Match::kNone;
   for (int i = 0; i < std::min(port.attributes.gid_tbl_len, 256); ++i) {
     ibv_gid_entry entry{};
-    if (verbs._ibv_query_gid_ex(port.context.get(), port.number, static_cast<std::uint32_t>(i), &entry, 0, sizeof entry) != 0) continue;
+    if (verbs._ibv_query_gid_ex(port.context.get(), port.number, static_cast<std::uint32_t>(i), &entry, 0,
+                                sizeof entry) != 0)
+      continue;
     if (entry.gid_type != IBV_GID_TYPE_ROCE_V2 || is_zero(entry.gid)) continue;
-    const Match match = wished && same(entry.gid, *wished) ? Match::kAddress : is_mapped_ipv4(entry.gid) ? Match::kIpv4 : Match::kAny;
+    const Match match = wished && same(entry.gid, *wished) ? Match::kAddress
+                        : is_mapped_ipv4(entry.gid)        ? Match::kIpv4
+                                                           : Match::kAny;
     if (match <= best) continue;
     best = match;
     port.gid_index = static_cast<std::uint8_t>(i);
@@ -125,9 +130,12 @@ bool answered(const Verbs& verbs, rdma_event_channel* channel, rdma_cm_event_typ
       verbs.rdma_ack_cm_event(event);
       return good;
     }
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     pollfd entry{channel->fd, POLLIN, 0};
-    if ((errno != EAGAIN && errno != EINTR) || left <= 0ms || ::poll(&entry, 1, static_cast<int>(left.count())) == 0) return false;
+    if ((errno != EAGAIN && errno != EINTR) || left <= 0ms ||
+        ::poll(&entry, 1, static_cast<int>(left.count())) == 0)
+      return false;
   }
 }
 
@@ -144,9 +152,11 @@ std::optional<Resolved> resolve(const Verbs& verbs, const StreamAddresses& addre
   const std::unique_ptr<rdma_cm_id, int (*)(rdma_cm_id*)> id(made, verbs.rdma_destroy_id);
   sockaddr_storage own = addresses.own, peer = addresses.peer;
   // The stream has the port already.
-  (own.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(own).sin6_port : reinterpret_cast<sockaddr_in&>(own).sin_port) = 0;
+  (own.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(own).sin6_port
+                             : reinterpret_cast<sockaddr_in&>(own).sin_port) = 0;
   const int time_ms = static_cast<int>(kResolveTime.count());
-  if (verbs.rdma_resolve_addr(id.get(), reinterpret_cast<sockaddr*>(&own), reinterpret_cast<sockaddr*>(&peer), time_ms) != 0 ||
+  if (verbs.rdma_resolve_addr(id.get(), reinterpret_cast<sockaddr*>(&own), reinterpret_cast<sockaddr*>(&peer),
+                              time_ms) != 0 ||
       !answered(verbs, channel.get(), RDMA_CM_EVENT_ADDR_RESOLVED, deadline) || id->verbs == nullptr) {
     return std::nullopt;
   }
@@ -161,7 +171,8 @@ bool is_loopback(const sockaddr_storage& address) {
   if (address.ss_family == AF_INET) {
     return (ntohl(reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr) >> 24) == 127;
   }
-  return address.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+  return address.ss_family == AF_INET6 &&
+         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
 }
 
 Failure not_viable(std::string detail) { return {{TransportErrc::kNotViable, 0}, std::move(detail)}; }
@@ -189,7 +200,8 @@ std::expected<DeviceWish, std::string> DeviceWish::parse(std::string_view text) 
     const auto digits = text.substr(colon + 1);
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), wish.port);
     if (error != std::errc{} || end != digits.data() + digits.size() || wish.port == 0 || wish.name.empty()) {
-      return std::unexpected("the RDMA device '" + std::string(text) + "' is not of the form mlx5_0 or mlx5_0:1");
+      return std::unexpected("the RDMA device '" + std::string(text) +
+                             "' is not of the form mlx5_0 or mlx5_0:1");
     }
   }
   return wish;
@@ -203,7 +215,9 @@ StreamAddresses addresses_of(int descriptor) noexcept {
   const bool peer = ::getpeername(descriptor, reinterpret_cast<sockaddr*>(&addresses.peer), &bytes) == 0;
   addresses.own = unmapped(addresses.own);
   addresses.peer = unmapped(addresses.peer);
-  const auto is_ip = [](const sockaddr_storage& a) { return a.ss_family == AF_INET || a.ss_family == AF_INET6; };
+  const auto is_ip = [](const sockaddr_storage& a) {
+    return a.ss_family == AF_INET || a.ss_family == AF_INET6;
+  };
   if (!own || !peer || !is_ip(addresses.own) || !is_ip(addresses.peer)) return {};
   return addresses;
 }
@@ -211,7 +225,8 @@ StreamAddresses addresses_of(int descriptor) noexcept {
 std::expected<Port, Failure> open_port(const std::shared_ptr<const Verbs>& verbs, const DeviceWish& wish,
                                        const StreamAddresses& addresses, Deadline deadline) {
   const DeviceList devices(*verbs);
-  if (devices.begin() == devices.end()) return std::unexpected(not_viable("this machine has no RDMA adapter"));
+  if (devices.begin() == devices.end())
+    return std::unexpected(not_viable("this machine has no RDMA adapter"));
   DeviceWish wanted = wish;
   // The adapter of a loopback address is none: any will do, it sends to itself.
   if (wanted.name.empty() && !is_loopback(addresses.peer)) {

@@ -44,7 +44,8 @@ struct Port {
   /// while the end of a registration waits for it.
   bool type2_windows() const noexcept {
     constexpr std::uint32_t kSoftRoceVendor = 0xffffff;
-    const auto types = device_attributes.device_cap_flags & (IBV_DEVICE_MEM_WINDOW_TYPE_2A | IBV_DEVICE_MEM_WINDOW_TYPE_2B);
+    const auto types =
+        device_attributes.device_cap_flags & (IBV_DEVICE_MEM_WINDOW_TYPE_2A | IBV_DEVICE_MEM_WINDOW_TYPE_2B);
     return types != 0 && device_attributes.vendor_id != kSoftRoceVendor;
   }
 };

@@ -43,7 +43,8 @@ std::string_view wrong(const Parameters& p) {
   if (p.queue_pair == 0 || p.queue_pair > k24Bits) return "a queue pair number out of range";
   if (p.packet_sequence > k24Bits) return "a packet sequence number out of range";
   if (p.ethernet > 1) return "an unknown kind of link";
-  if (p.ethernet == 1 && std::ranges::all_of(p.gid, [](std::uint8_t byte) { return byte == 0; })) return "no GID";
+  if (p.ethernet == 1 && std::ranges::all_of(p.gid, [](std::uint8_t byte) { return byte == 0; }))
+    return "no GID";
   if (p.ethernet == 0 && p.lid == 0) return "no LID";
   if (p.mtu < IBV_MTU_256 || p.mtu > IBV_MTU_4096) return "an unknown MTU";
   if (p.read_depth == 0 || p.read_starts == 0) return "no RDMA READs";
@@ -54,7 +55,8 @@ std::string_view wrong(const Parameters& p) {
 
 Failure broken(TransportError error, std::string_view what) {
   if (error.code == TransportErrc::kClosed) error = {TransportErrc::kReset, ECONNRESET};
-  return {error, "agreeing on RDMA with the peer: " + std::string(what.empty() ? to_string(error.code) : what)};
+  return {error,
+          "agreeing on RDMA with the peer: " + std::string(what.empty() ? to_string(error.code) : what)};
 }
 
 }  // namespace

@@ -31,17 +31,17 @@ enum class Step : std::uint32_t { kOffer = 1, kReady, kVerdict };
 
 /// What an end needs to know of the other's queue pair. Verified when it comes from the peer.
 struct Parameters {
-  std::uint32_t queue_pair = 0;      ///< number, 24 bits
-  std::uint32_t packet_sequence = 0; ///< first, 24 bits, random
+  std::uint32_t queue_pair = 0;       ///< number, 24 bits
+  std::uint32_t packet_sequence = 0;  ///< first, 24 bits, random
   std::array<std::uint8_t, 16> gid{};
   std::uint16_t lid = 0;
-  std::uint8_t ethernet = 0;   ///< 1: RoCE, addressed by GID; 0: InfiniBand
-  std::uint8_t mtu = 0;        ///< ibv_mtu of the active port
-  std::uint8_t read_depth = 0; ///< RDMA READs that this end answers at once
-  std::uint8_t read_starts = 0;///< RDMA READs that this end starts at once
-  std::uint16_t slots = 0;     ///< receive slots that need a credit
+  std::uint8_t ethernet = 0;     ///< 1: RoCE, addressed by GID; 0: InfiniBand
+  std::uint8_t mtu = 0;          ///< ibv_mtu of the active port
+  std::uint8_t read_depth = 0;   ///< RDMA READs that this end answers at once
+  std::uint8_t read_starts = 0;  ///< RDMA READs that this end starts at once
+  std::uint16_t slots = 0;       ///< receive slots that need a credit
   std::uint32_t slot_bytes = 0;
-  std::uint64_t machine = 0;   ///< machine_identity()
+  std::uint64_t machine = 0;  ///< machine_identity()
   friend bool operator==(const Parameters&, const Parameters&) = default;
 };
 

@@ -42,7 +42,8 @@ class RdmaTransport final : public Transport {
     try {
       if (const auto bad = wrong_scheme(url)) return {nullptr, bad->error, bad->detail};
       if (deadline <= std::chrono::steady_clock::now()) {
-        return {nullptr, {TransportErrc::kTimeout, 0}, "connecting to " + std::string(url) + ": deadline passed"};
+        return {
+            nullptr, {TransportErrc::kTimeout, 0}, "connecting to " + std::string(url) + ": deadline passed"};
       }
       ConnectResult begun = tcp_->connect(begins_at(url), deadline);
       begun.detail = told(begun.detail);
@@ -100,7 +101,8 @@ class RdmaTransport final : public Transport {
   std::optional<Failure> wrong_scheme(std::string_view url) const {
     if (!begins_at(url).empty()) return std::nullopt;
     return Failure{{TransportErrc::kBadAddress, 0},
-                   "the address " + std::string(url) + " does not begin with " + scheme_ + "://; write " + scheme_ + "://HOST:PORT"};
+                   "the address " + std::string(url) + " does not begin with " + scheme_ + "://; write " +
+                       scheme_ + "://HOST:PORT"};
   }
 
   const std::string scheme_;

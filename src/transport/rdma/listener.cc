@@ -18,7 +18,8 @@ constexpr std::size_t kMostAccepted = 256;
 
 }  // namespace
 
-ListenResult RdmaListener::make(std::unique_ptr<Listener> streams, std::string address, Transport& transport) {
+ListenResult RdmaListener::make(std::unique_ptr<Listener> streams, std::string address,
+                                Transport& transport) {
   auto wake = tcp::make_wake_descriptor();
   Descriptor ready(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE));
   if (!wake || !ready) return {nullptr, {TransportErrc::kResources, errno}, "listening on " + address};
@@ -58,7 +59,8 @@ void RdmaListener::run() noexcept {
     if (ending_) return;
     if (result.connection) {
       std::unique_ptr<Connection> stream = std::move(result.connection);
-      result = transport_.upgrade(stream, End::kExecutor, std::chrono::steady_clock::now() + kOpeningDeadline);
+      result =
+          transport_.upgrade(stream, End::kExecutor, std::chrono::steady_clock::now() + kOpeningDeadline);
       // Only that peer: it has been told why, or is gone.
       if (!result.connection) continue;
     } else if (!result.error) {

@@ -4,7 +4,8 @@
 // A region is registered for this end only. allow() binds a type-2 memory window to exactly the range
 // with exactly the right; it works for this queue pair only and ends with LOCAL_INV, which revoke()
 // waits for. Adapters without type-2 windows, and memory that this process may not write, get a
-// registration of their own for each key instead, which is slower. A window is used again with another key (the low 8 bits of an rkey count up).
+// registration of their own for each key instead, which is slower. A window is used again with another key
+// (the low 8 bits of an rkey count up).
 //
 // Life of a window:
 //
@@ -37,14 +38,18 @@ class Memory final : public OneSided, private WorkOwner {
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey& key) noexcept override;
   MutableBytes mapped(const RemoteKey&) noexcept override { return {}; }
-  IoResult read(const RemoteKey& key, std::uint64_t offset, MutableBytes into, std::uint64_t token) noexcept override;
-  IoResult write(const RemoteKey& key, std::uint64_t offset, ConstBytes from, std::uint64_t token) noexcept override;
+  IoResult read(const RemoteKey& key, std::uint64_t offset, MutableBytes into,
+                std::uint64_t token) noexcept override;
+  IoResult write(const RemoteKey& key, std::uint64_t offset, ConstBytes from,
+                 std::uint64_t token) noexcept override;
   std::size_t completed(std::span<OneSidedCompletion> ended) noexcept override;
 
   /// The driving thread is about to sleep; to be called before busy() is asked for that.
   void set_asleep(bool asleep) noexcept { asleep_ = asleep; }
   /// completed() has something. The driving thread; not locked.
-  bool has_completed() const noexcept { return finished_.load(std::memory_order_acquire) != taken_.load(std::memory_order_relaxed); }
+  bool has_completed() const noexcept {
+    return finished_.load(std::memory_order_acquire) != taken_.load(std::memory_order_relaxed);
+  }
   /// Accesses are under way: sends must be polled and armed.
   bool busy() const noexcept { return started_.load() != finished_.load(std::memory_order_acquire); }
   /// Gives back every window; the queue pair has been stopped.
@@ -61,10 +66,10 @@ class Memory final : public OneSided, private WorkOwner {
     MutableBytes bytes;
     Registration registration{nullptr, nullptr};  // null after end_regions()
     bool writable = true;
-    std::uint32_t adds = 1;   // of exactly these bytes, not yet removed; 0: kept for its keys only
-    std::uint32_t keys = 0;   // windows that reach into it
-    std::uint32_t uses = 0;   // accesses under way into or from it
-    bool parked = false;      // removed: goes with its last key and access
+    std::uint32_t adds = 1;  // of exactly these bytes, not yet removed; 0: kept for its keys only
+    std::uint32_t keys = 0;  // windows that reach into it
+    std::uint32_t uses = 0;  // accesses under way into or from it
+    bool parked = false;     // removed: goes with its last key and access
   };
   enum class WindowState : std::uint8_t { kFree, kBound, kEnding };
   struct Window {
@@ -96,9 +101,11 @@ class Memory final : public OneSided, private WorkOwner {
   Window* free_window(bool alone) noexcept;
   void release(Window& window) noexcept;
   TransportError bind(Window& window, MutableBytes range, RemoteAccess access) noexcept;
-  TransportError register_alone(MutableBytes range, RemoteAccess access, Registration& registration, Lock& lock) noexcept;
+  TransportError register_alone(MutableBytes range, RemoteAccess access, Registration& registration,
+                                Lock& lock) noexcept;
   void revoke_window(Window& window, Lock& lock) noexcept;
-  IoResult start(ibv_wr_opcode opcode, const RemoteKey& key, std::uint64_t offset, ConstBytes here, std::uint64_t token) noexcept;
+  IoResult start(ibv_wr_opcode opcode, const RemoteKey& key, std::uint64_t offset, ConstBytes here,
+                 std::uint64_t token) noexcept;
   /// Polls until `done` says so, the queue pair fails or kRevokeDeadline passes. False: it passed.
   template <class Done>
   bool wait_until(Lock& lock, Done done) noexcept;

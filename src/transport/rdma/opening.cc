@@ -11,8 +11,9 @@ namespace {
 
 using VerbsOrReason = std::expected<std::shared_ptr<const Verbs>, std::string>;
 
-std::expected<std::unique_ptr<QueuePair>, Failure> prepare(const VerbsOrReason& verbs, std::string_view device,
-                                                           const Connection& stream, Deadline deadline) {
+std::expected<std::unique_ptr<QueuePair>, Failure> prepare(const VerbsOrReason& verbs,
+                                                           std::string_view device, const Connection& stream,
+                                                           Deadline deadline) {
   if (!verbs) return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, verbs.error()});
   const auto wish = DeviceWish::parse(device);
   if (!wish) return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, wish.error()});
@@ -22,11 +23,13 @@ std::expected<std::unique_ptr<QueuePair>, Failure> prepare(const VerbsOrReason& 
 }
 
 /// One step in which this end says `mine`, empty for "good". Both ends come to the same end.
-std::expected<Message, ConnectResult> agree(Connection& stream, Message mine, std::string_view why_not, Deadline deadline) {
+std::expected<Message, ConnectResult> agree(Connection& stream, Message mine, std::string_view why_not,
+                                            Deadline deadline) {
   mine.good = why_not.empty();
   mine.reason = why_not;
   auto theirs = exchange(stream, mine, deadline);
-  if (!theirs) return std::unexpected(ConnectResult{nullptr, theirs.error().error, std::move(theirs.error().detail)});
+  if (!theirs)
+    return std::unexpected(ConnectResult{nullptr, theirs.error().error, std::move(theirs.error().detail)});
   const auto cannot = [](std::string why) {
     return std::unexpected(ConnectResult{nullptr, {TransportErrc::kNotViable, 0}, std::move(why)});
   };
@@ -37,8 +40,8 @@ std::expected<Message, ConnectResult> agree(Connection& stream, Message mine, st
 
 }  // namespace
 
-ConnectResult open_over(std::unique_ptr<Connection>& stream, const VerbsOrReason& verbs, std::string_view device,
-                        Deadline deadline) {
+ConnectResult open_over(std::unique_ptr<Connection>& stream, const VerbsOrReason& verbs,
+                        std::string_view device, Deadline deadline) {
   auto pair = prepare(verbs, device, *stream, deadline);
   Message offer{.step = Step::kOffer, .good = false, .parameters = {}, .reason = {}};
   if (pair) offer.parameters = (*pair)->parameters();
@@ -51,14 +54,18 @@ ConnectResult open_over(std::unique_ptr<Connection>& stream, const VerbsOrReason
   std::unique_ptr<RdmaConnection> connection;
   TransportError error;
   if (why_not.empty()) connection = RdmaConnection::make(std::move(*pair), peer, *stream, error);
-  if (why_not.empty() && !connection) why_not = resource_failure("making an RDMA connection", error.os_error).detail;
-  theirs = agree(*stream, {.step = Step::kReady, .good = false, .parameters = {}, .reason = {}}, why_not, deadline);
+  if (why_not.empty() && !connection)
+    why_not = resource_failure("making an RDMA connection", error.os_error).detail;
+  theirs = agree(*stream, {.step = Step::kReady, .good = false, .parameters = {}, .reason = {}}, why_not,
+                 deadline);
   if (!theirs) return std::move(theirs.error());
 
   // Addresses that suit do not mean that packets come through: a firewall lets TCP pass only, or the
   // adapters are on networks that do not meet.
-  const auto probed = connection->probe(std::min(deadline, std::chrono::steady_clock::now() + kProbeDeadline));
-  theirs = agree(*stream, {.step = Step::kVerdict, .good = false, .parameters = {}, .reason = {}}, probed.detail, deadline);
+  const auto probed =
+      connection->probe(std::min(deadline, std::chrono::steady_clock::now() + kProbeDeadline));
+  theirs = agree(*stream, {.step = Step::kVerdict, .good = false, .parameters = {}, .reason = {}},
+                 probed.detail, deadline);
   if (!theirs) return std::move(theirs.error());
   connection->start(std::move(stream));
   return {std::move(connection), {}, {}};

@@ -10,7 +10,8 @@
 namespace avec::rdma {
 
 /// Everything that Transport::upgrade() promises. `why_not`: this end has no verbs.
-ConnectResult open_over(std::unique_ptr<Connection>& stream, const std::expected<std::shared_ptr<const Verbs>, std::string>& verbs,
+ConnectResult open_over(std::unique_ptr<Connection>& stream,
+                        const std::expected<std::shared_ptr<const Verbs>, std::string>& verbs,
                         std::string_view device, Deadline deadline);
 
 }  // namespace avec::rdma

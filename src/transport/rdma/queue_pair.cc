@@ -69,14 +69,19 @@ std::expected<void, Failure> QueuePair::make_queues() {
   depth_ = std::min(kSendDepth, static_cast<std::uint32_t>(std::max({port_.device_attributes.max_qp_wr, 0})));
   depth_ = std::min(depth_, static_cast<std::uint32_t>(std::max(port_.device_attributes.max_cqe, 0)));
   if (depth_ < kLeastSendDepth) {
-    return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, port_.device + " has send queues of " + std::to_string(depth_) + " entries only"});
+    return std::unexpected(
+        Failure{{TransportErrc::kNotViable, 0},
+                port_.device + " has send queues of " + std::to_string(depth_) + " entries only"});
   }
   if (port_.device_attributes.max_qp_rd_atom <= 0 || port_.device_attributes.max_qp_init_rd_atom <= 0) {
     return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, port_.device + " does no RDMA READs"});
   }
-  send_queue_ = {verbs.ibv_create_cq(context, static_cast<int>(depth_), nullptr, channel_.get(), 0), verbs.ibv_destroy_cq};
-  receive_queue_ = {verbs.ibv_create_cq(context, kSlots + kControlSlots, nullptr, channel_.get(), 0), verbs.ibv_destroy_cq};
-  if (!send_queue_ || !receive_queue_) return std::unexpected(resource_failure("making an RDMA completion queue", errno));
+  send_queue_ = {verbs.ibv_create_cq(context, static_cast<int>(depth_), nullptr, channel_.get(), 0),
+                 verbs.ibv_destroy_cq};
+  receive_queue_ = {verbs.ibv_create_cq(context, kSlots + kControlSlots, nullptr, channel_.get(), 0),
+                    verbs.ibv_destroy_cq};
+  if (!send_queue_ || !receive_queue_)
+    return std::unexpected(resource_failure("making an RDMA completion queue", errno));
   work_.resize(depth_);
   return {};
 }
@@ -109,7 +114,8 @@ std::expected<void, Failure> QueuePair::make_pair() {
   // Of these an access also needs a window or registration that allows it.
   attributes.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
   Failure failure;
-  if (!modify(attributes, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS, "initialising an RDMA queue pair", failure)) {
+  if (!modify(attributes, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS,
+              "initialising an RDMA queue pair", failure)) {
     return std::unexpected(std::move(failure));
   }
   return {};
@@ -119,9 +125,11 @@ std::expected<void, Failure> QueuePair::make_slots() {
   void* mapped = ::mmap(nullptr, kSlotsBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return std::unexpected(resource_failure("mapping RDMA buffers", errno));
   slots_.reset(static_cast<std::byte*>(mapped));
-  slots_memory_ = {port_.verbs->register_memory(domain_.get(), mapped, kSlotsBytes, IBV_ACCESS_LOCAL_WRITE), port_.verbs->ibv_dereg_mr};
+  slots_memory_ = {port_.verbs->register_memory(domain_.get(), mapped, kSlotsBytes, IBV_ACCESS_LOCAL_WRITE),
+                   port_.verbs->ibv_dereg_mr};
   if (!slots_memory_) {
-    return std::unexpected(resource_failure("registering " + std::to_string(kSlotsBytes >> 10) + " KiB of RDMA buffers", errno));
+    return std::unexpected(
+        resource_failure("registering " + std::to_string(kSlotsBytes >> 10) + " KiB of RDMA buffers", errno));
   }
   for (std::uint32_t slot = 0; slot < kSlots + kControlSlots; ++slot) {
     if (!repost(slot)) return std::unexpected(Failure{error_, reason_});
@@ -137,7 +145,9 @@ Parameters QueuePair::parameters() const noexcept {
   mine.lid = port_.attributes.lid;
   mine.ethernet = port_.ethernet ? 1 : 0;
   mine.mtu = static_cast<std::uint8_t>(port_.attributes.active_mtu);
-  const auto limited = [](int offered) { return static_cast<std::uint8_t>(std::clamp<int>(offered, 0, kReadDepth)); };
+  const auto limited = [](int offered) {
+    return static_cast<std::uint8_t>(std::clamp<int>(offered, 0, kReadDepth));
+  };
   mine.read_depth = limited(port_.device_attributes.max_qp_rd_atom);
   mine.read_starts = limited(port_.device_attributes.max_qp_init_rd_atom);
   mine.slots = kSlots;
@@ -155,7 +165,8 @@ bool QueuePair::modify(ibv_qp_attr& attributes, int mask, std::string_view what,
 std::expected<void, Failure> QueuePair::connect(const Parameters& peer) {
   const Parameters mine = parameters();
   if (peer.ethernet != mine.ethernet) {
-    return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, "one end has an InfiniBand adapter, the other one of RoCE"});
+    return std::unexpected(
+        Failure{{TransportErrc::kNotViable, 0}, "one end has an InfiniBand adapter, the other one of RoCE"});
   }
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_RTR;
@@ -176,7 +187,8 @@ std::expected<void, Failure> QueuePair::connect(const Parameters& peer) {
   }
   Failure failure;
   if (!modify(attributes,
-              IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER,
+              IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                  IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER,
               "finding the way to the peer's RDMA adapter", failure)) {
     return std::unexpected(std::move(failure));
   }
@@ -187,7 +199,9 @@ std::expected<void, Failure> QueuePair::connect(const Parameters& peer) {
   attributes.rnr_retry = kRnrRetries;
   attributes.sq_psn = psn_;
   attributes.max_rd_atomic = std::min(mine.read_starts, peer.read_depth);
-  if (!modify(attributes, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC,
+  if (!modify(attributes,
+              IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
+                  IBV_QP_MAX_QP_RD_ATOMIC,
               "starting an RDMA queue pair", failure)) {
     return std::unexpected(std::move(failure));
   }
@@ -198,7 +212,9 @@ std::expected<void, Failure> QueuePair::connect(const Parameters& peer) {
 
 std::uint32_t QueuePair::room(Urgency urgency) const noexcept {
   const auto taken = static_cast<std::uint32_t>(posted_ - ended_);
-  const std::uint32_t kept = urgency == Urgency::kControl ? 0 : urgency == Urgency::kMemory ? kControlReserve : kMemoryReserve;
+  const std::uint32_t kept = urgency == Urgency::kControl  ? 0
+                             : urgency == Urgency::kMemory ? kControlReserve
+                                                           : kMemoryReserve;
   return depth_ - taken > kept ? depth_ - taken - kept : 0;
 }
 
@@ -224,7 +240,8 @@ bool QueuePair::post(ibv_send_wr& first, std::span<const Work> works) noexcept {
   const std::uint64_t reached = bad != nullptr ? bad->wr_id : posted_;
   const std::size_t left_out = number - reached;
   posted_ = reached;
-  fail({TransportErrc::kInternal, error < 0 ? errno : error}, "the RDMA adapter does not take a work request");
+  fail({TransportErrc::kInternal, error < 0 ? errno : error},
+       "the RDMA adapter does not take a work request");
   for (const Work& work : works.last(left_out)) {
     if (work.owner != nullptr) work.owner->ended(work.word, error_);
   }
@@ -245,7 +262,8 @@ bool QueuePair::poll_sends() noexcept {
   std::array<ibv_wc, kBatch> completions;
   const int count = ibv_poll_cq(send_queue_.get(), kBatch, completions.data());
   if (count < 0) fail({TransportErrc::kInternal, EIO}, "the RDMA completion queue cannot be read");
-  for (const ibv_wc& completion : std::span(completions).first(static_cast<std::size_t>(std::max(count, 0)))) {
+  for (const ibv_wc& completion :
+       std::span(completions).first(static_cast<std::size_t>(std::max(count, 0)))) {
     if (completion.wr_id < ended_ || completion.wr_id >= posted_) continue;  // ended by an earlier one
     const TransportError error = completion_error(completion.status);
     if (error) {
@@ -304,7 +322,8 @@ void QueuePair::destroy() noexcept {
 // ---- receive queue
 
 bool QueuePair::repost(std::uint32_t slot) noexcept {
-  ibv_sge element{reinterpret_cast<std::uintptr_t>(slots_.get()) + std::uintptr_t{slot} * kSlotBytes, kSlotBytes, slots_memory_->lkey};
+  ibv_sge element{reinterpret_cast<std::uintptr_t>(slots_.get()) + std::uintptr_t{slot} * kSlotBytes,
+                  kSlotBytes, slots_memory_->lkey};
   ibv_recv_wr request{};
   request.wr_id = slot;
   request.sg_list = &element;
@@ -313,7 +332,8 @@ bool QueuePair::repost(std::uint32_t slot) noexcept {
   const int error = ibv_post_recv(pair_.get(), &request, &bad);
   if (error == 0) return true;
   const std::scoped_lock lock(mutex_);
-  fail({TransportErrc::kInternal, error < 0 ? errno : error}, "the RDMA adapter does not take a receive buffer");
+  fail({TransportErrc::kInternal, error < 0 ? errno : error},
+       "the RDMA adapter does not take a receive buffer");
   return false;
 }
 
@@ -324,10 +344,13 @@ std::size_t QueuePair::poll_receives(std::span<Arrival> into) noexcept {
   const int count = ibv_poll_cq(receive_queue_.get(), wanted, completions.data());
   if (count == 0) return 0;
   std::size_t arrived = 0;
-  for (const ibv_wc& completion : std::span(completions).first(static_cast<std::size_t>(std::max(count, 0)))) {
+  for (const ibv_wc& completion :
+       std::span(completions).first(static_cast<std::size_t>(std::max(count, 0)))) {
     const bool message = completion.opcode == IBV_WC_RECV && (completion.wc_flags & IBV_WC_WITH_IMM) != 0;
-    if (completion.status == IBV_WC_SUCCESS && message && completion.wr_id < kSlots + kControlSlots && completion.byte_len <= kSlotBytes) {
-      into[arrived++] = {static_cast<std::uint32_t>(completion.wr_id), completion.byte_len, be32toh(completion.imm_data)};
+    if (completion.status == IBV_WC_SUCCESS && message && completion.wr_id < kSlots + kControlSlots &&
+        completion.byte_len <= kSlotBytes) {
+      into[arrived++] = {static_cast<std::uint32_t>(completion.wr_id), completion.byte_len,
+                         be32toh(completion.imm_data)};
       continue;
     }
     const std::scoped_lock lock(mutex_);
@@ -372,8 +395,10 @@ void QueuePair::take_channel_events() noexcept {
   void* ignored = nullptr;
   while (channel_ && port_.verbs->ibv_get_cq_event(channel_.get(), &queue, &ignored) == 0) {
     port_.verbs->ibv_ack_cq_events(queue, 1);
-    if (queue == send_queue_.get()) sends_armed_ = false;
-    else receives_armed_ = false;
+    if (queue == send_queue_.get())
+      sends_armed_ = false;
+    else
+      receives_armed_ = false;
   }
 }
 

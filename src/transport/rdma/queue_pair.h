@@ -156,13 +156,13 @@ class QueuePair {
   Owned<ibv_qp> pair_{nullptr, nullptr};
 
   std::mutex mutex_;
-  std::vector<Work> work_;            // ring of depth_, by number
-  std::uint32_t depth_ = 0;           // entries of the send queue
+  std::vector<Work> work_;   // ring of depth_, by number
+  std::uint32_t depth_ = 0;  // entries of the send queue
   std::uint32_t inline_bytes_ = 0;
-  std::uint64_t posted_ = 0;          // number of the next request
-  std::uint64_t ended_ = 0;           // all below have ended
-  std::uint64_t signalled_ = 0;       // all below end when what is signalled ends
-  TransportError error_;              // these two are constant once failed_
+  std::uint64_t posted_ = 0;     // number of the next request
+  std::uint64_t ended_ = 0;      // all below have ended
+  std::uint64_t signalled_ = 0;  // all below end when what is signalled ends
+  TransportError error_;         // these two are constant once failed_
   std::string reason_;
   std::atomic<bool> failed_{false};
 
