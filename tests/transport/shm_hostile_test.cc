@@ -243,6 +243,50 @@ TEST_CASE("a peer shares so many memories, and so many bytes, and no more") {
   CHECK(memories_until_broken(limits::kMaxSharedBytes + kPage, 10) == 0);
 }
 
+TEST_CASE("an end stops at its own limits, and so does not end its connection") {
+  const auto path = contract::fresh_path();
+  auto& transport = *find_transport("shm://");
+  const auto listening = transport.listen("shm://" + path);
+  REQUIRE(listening.listener);
+  const auto client = transport.connect("shm://" + path, in(10s)).connection;
+  const auto server = listening.listener->accept(in(10s)).connection;
+  REQUIRE(client);
+  REQUIRE(server);
+  std::vector<MutableBytes> all(limits::kMaxSharedMemories + 2);
+  std::atomic<std::size_t> next{0}, refused{0};
+  const auto work = [&] {
+    for (std::size_t i; (i = next++) < all.size();) {
+      const auto result = client->one_sided()->allocate(kPage, nullptr);
+      if (result.error.code == TransportErrc::kResources) ++refused;
+      all[i] = result.memory;
+      if (i % 64 == 0) server->wake();
+    }
+  };
+  std::atomic<bool> stop{false};
+  std::thread taking([&] {
+    while (!stop) server->wait(false, in(1ms));
+  });
+  std::thread first(work), second(work);
+  first.join();
+  second.join();
+  stop = true;
+  taking.join();
+  CHECK(refused == 2);
+  CHECK(client->one_sided()->allocate(limits::kMaxSharedBytes, nullptr).error.code ==
+        TransportErrc::kResources);
+  const ConstBytes text = std::as_bytes(std::span("x", 1));
+  CHECK(server->send({&text, 1}).bytes == 1);
+  CHECK(client->wait(false, in(10s)).code == TransportErrc::kNone);
+  std::byte byte{};
+  const MutableBytes into(&byte, 1);
+  CHECK(client->receive({&into, 1}).bytes == 1);
+  for (const auto memory : all)
+    if (!memory.empty()) client->one_sided()->free(memory, false);
+  const auto again = client->one_sided()->allocate(kPage, nullptr);
+  CHECK_FALSE(again.error);
+  client->one_sided()->free(again.memory, false);
+}
+
 TEST_CASE("keys that lie about their range name nothing") {
   Victim victim;
   const auto fd = make_sealed_memory("test", 2 * kPage);

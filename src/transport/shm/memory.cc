@@ -100,26 +100,40 @@ OneSidedTraits SharedMemory::traits() const noexcept {
 // ---- memory of this end ----------------------------------------------------------------
 
 MemoryResult SharedMemory::allocate(std::size_t bytes, void* wish) noexcept {
-  const auto fail = [](TransportErrc code, int os_error) { return MemoryResult{{}, {code, os_error}}; };
-  if (bytes == 0 || bytes % page_bytes() != 0) return fail(TransportErrc::kInternal, EINVAL);
+  if (bytes == 0 || bytes % page_bytes() != 0) return {{}, {TransportErrc::kInternal, EINVAL}};
   {
+    // What several threads allocate at once is counted before it exists: beyond its limits the
+    // peer ends the connection.
     const std::scoped_lock lock(mutex_);
-    if (ended_) return fail(TransportErrc::kClosed, 0);
-    if (own_.size() >= limits::kMaxSharedMemories || bytes > limits::kMaxSharedBytes - own_bytes_)
-      return fail(TransportErrc::kResources, ENOMEM);
+    if (ended_) return {{}, {TransportErrc::kClosed, 0}};
+    if (own_count_ >= limits::kMaxSharedMemories || bytes > limits::kMaxSharedBytes - own_bytes_)
+      return {{}, {TransportErrc::kResources, ENOMEM}};
+    ++own_count_;
+    own_bytes_ += bytes;
   }
+  auto result = make_own(bytes, wish);
+  if (result.error) {
+    const std::scoped_lock lock(mutex_);
+    --own_count_;
+    own_bytes_ -= bytes;
+  }
+  return result;
+}
+
+MemoryResult SharedMemory::make_own(std::size_t bytes, void* wish) {
+  const auto fail = [](int os_error) { return MemoryResult{{}, {TransportErrc::kResources, os_error}}; };
   Own own;
   own.bytes = bytes;
   own.fd = make_sealed_memory("avec-pinned", bytes);
-  if (!own.fd) return fail(TransportErrc::kResources, errno);
+  if (!own.fd) return fail(errno);
   void* const at = ::mmap(wish, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (wish != nullptr ? MAP_FIXED : 0),
                           own.fd.get(), 0);
-  if (at == MAP_FAILED) return fail(TransportErrc::kResources, errno);
+  if (at == MAP_FAILED) return fail(errno);
   const MutableBytes memory(static_cast<std::byte*>(at), bytes);
   if (!touch_all(memory)) {
     const int error = errno;
     unmap(memory, wish != nullptr);
-    return fail(TransportErrc::kResources, error);
+    return fail(error);
   }
   const std::scoped_lock lock(mutex_);
   try {
@@ -129,9 +143,8 @@ MemoryResult SharedMemory::allocate(std::size_t bytes, void* wish) noexcept {
   } catch (const std::bad_alloc&) {
     own_.erase(memory.data());
     unmap(memory, wish != nullptr);
-    return fail(TransportErrc::kResources, ENOMEM);
+    return fail(ENOMEM);
   }
-  own_bytes_ += bytes;
   return {memory, {}};
 }
 
@@ -151,6 +164,7 @@ void SharedMemory::free(MutableBytes memory, bool keep_reserved) noexcept {
     } else {
       std::erase_if(unsent_, [&](const Message& message) { return message.id == id; });
     }
+    --own_count_;
     own_bytes_ -= memory.size();
     own_.erase(found);
     flush_locked();

@@ -65,6 +65,7 @@ class SharedMemory final : public OneSided {
     std::uint64_t region = 0;  // of the key
   };
 
+  MemoryResult make_own(std::size_t bytes, void* wish);
   // With mutex_ held.
   void announce(Own& own);
   void flush_locked();
@@ -87,7 +88,7 @@ class SharedMemory final : public OneSided {
   Peer peer_ = Peer::kThere;
   std::map<std::byte*, Own> own_;
   std::uint64_t last_id_ = 0;
-  std::size_t own_bytes_ = 0;
+  std::size_t own_count_ = 0, own_bytes_ = 0;  // with what is being made
   // What the socket did not take, in order. At most two messages for each memory.
   std::deque<Message> unsent_;
   std::atomic<bool> unsent_waiting_{false};
