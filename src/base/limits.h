@@ -29,6 +29,8 @@ inline constexpr std::size_t kInlinePayloadBytes = 64u << 10;
 /// Payload from this on takes the stripes of a TCP connection, which costs a round trip more than the
 /// stream does; smaller payload stays in the stream.
 inline constexpr std::size_t kStripedBytes = std::size_t{1} << 20;
+/// Where nobody says how many: no stripes on a link whose round trip is longer.
+inline constexpr auto kStripedRoundTrip = 1ms;
 /// Stripes of one connection: each takes a thread at either end.
 inline constexpr unsigned kMaxTcpStreams = 16;
 /// The send buffer, bytes: the poster waits for room beyond. 10,000 launches.

@@ -79,13 +79,6 @@ AddressReservation chosen(std::vector<AddressReservation>& reservations, const w
   return {};
 }
 
-/// Each takes a core at either end while it is used, so that few cores are better off with one.
-unsigned tcp_streams(std::uint64_t wished) {
-  if (wished != 0) return static_cast<unsigned>(std::min<std::uint64_t>(wished, limits::kMaxTcpStreams));
-  const unsigned cores = std::thread::hardware_concurrency();
-  return cores < 4 ? 1 : std::min(4u, cores / 2);
-}
-
 }  // namespace
 
 std::expected<ConnectOptions, OpenFailure> options_from_settings() {
@@ -99,7 +92,8 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
   options.spin = std::chrono::microseconds(settings.number("spin"));
   options.copy_threads = static_cast<unsigned>(
       std::min<std::uint64_t>(settings.number("copy-threads"), limits::kMaxCopyThreads));
-  options.tcp_streams = tcp_streams(settings.number("tcp-streams"));
+  options.tcp_streams = static_cast<unsigned>(
+      std::min<std::uint64_t>(settings.number("tcp-streams"), limits::kMaxTcpStreams));
   options.bind_address_ranges = settings.flag("bind-address-ranges");
   if (const std::string path(settings.text("token-file")); !path.empty()) {
     auto token = wire::read_token_file(path);

@@ -37,7 +37,7 @@ struct ConnectOptions {
   std::chrono::milliseconds connect_deadline{5000};
   std::chrono::microseconds spin{50};
   unsigned copy_threads = 0;
-  unsigned tcp_streams = 1;  ///< session::Options
+  unsigned tcp_streams = 0;  ///< session::Options
 };
 
 struct OpenFailure {

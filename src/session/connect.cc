@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "base/limits.h"
+#include "transport/tcp/factory.h"
 #include "transport/tcp/stripes.h"
 #include "wire/frame.h"
 
@@ -293,8 +296,18 @@ std::expected<void, Failure> upgrade_as_wished(std::unique_ptr<Connection>& conn
 
 namespace {
 
-bool has_stripes(const Options& options) {
-  return options.tcp_streams > 1 && options.resume_window.count() == 0;
+bool may_have_stripes(const Options& options) {
+  return options.tcp_streams != 1 && options.resume_window.count() == 0;
+}
+
+/// Each takes a core at either end while it is used, so that few cores are better off with one.
+/// And payload on stripes costs a round trip more: where that is long the link is the limit, not
+/// the core.
+unsigned streams_for(const Options& options, const Connection& data) {
+  if (options.tcp_streams != 0) return options.tcp_streams;
+  const unsigned cores = std::thread::hardware_concurrency();
+  if (cores < 4 || tcp::round_trip(data) > limits::kStripedRoundTrip) return 1;
+  return std::min(4u, cores / 2);
 }
 
 /// One more connection to the session; null: it could not be opened.
@@ -306,12 +319,14 @@ std::unique_ptr<Connection> open_stripe(const Options& options, const wire::Open
 }
 
 void offer_stripes(Connection& data, const Options& options, const wire::Admission& admission) {
+  const unsigned streams = streams_for(options, data);
+  if (streams < 2) return;
   const auto opening = wire::stripe_opening(admission.ticket, admission.key);
   if (!opening) return;
   Options target;  // what connecting needs, without the session's secrets
   target.executor = options.executor;
   target.connect_deadline = options.connect_deadline;
-  tcp::offer_stripes(data, {.count = options.tcp_streams,
+  tcp::offer_stripes(data, {.count = streams,
                             .least_bytes = limits::kStripedBytes,
                             .add_from = limits::kStripedBytes,
                             .open = [target, opening = *opening] { return open_stripe(target, opening); }});
@@ -325,7 +340,7 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
   const bool upgrades = needs_upgrade(options);
   const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from,
                                           upgrades ? wire::Upgrades::kFollow : wire::Upgrades::kNone,
-                                          has_stripes(options) ? wire::Stripes::kMayFollow : wire::Stripes::kNone);
+                                          may_have_stripes(options) ? wire::Stripes::kMayFollow : wire::Stripes::kNone);
   if (!opening) {
     return std::unexpected(
         Failure{opening.error(), fmt::format("cannot open a session: {} failed", opening.error().what)});
@@ -339,7 +354,7 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
     if (auto upgraded = upgrade_as_wished(*connection, options, deadline); !upgraded)
       return std::unexpected(std::move(upgraded.error()));
   }
-  if (has_stripes(options)) offer_stripes(**connection, options, admission);
+  if (may_have_stripes(options)) offer_stripes(**connection, options, admission);
   return connection;
 }
 

@@ -1,6 +1,8 @@
 #include "transport/tcp/connection.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -176,6 +178,14 @@ std::unique_ptr<Connection> adopt(int fd) noexcept {
 int native_descriptor(const Connection& connection) noexcept {
   const auto* tcp = dynamic_cast<const TcpConnection*>(&connection);
   return tcp ? tcp->descriptor() : -1;
+}
+
+std::chrono::microseconds round_trip(const Connection& connection) noexcept {
+  tcp_info info{};
+  socklen_t bytes = sizeof info;
+  const int fd = native_descriptor(connection);
+  if (fd < 0 || ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return {};
+  return std::chrono::microseconds(info.tcpi_rtt);
 }
 
 int release_descriptor(Connection& connection) noexcept {

@@ -17,6 +17,9 @@ std::unique_ptr<Connection> adopt(int fd) noexcept;
 /// when `connection` is of another transport. Still owned by the connection.
 int native_descriptor(const Connection& connection) noexcept;
 
+/// The round trip of a TCP connection as the kernel knows it; 0 of any other.
+std::chrono::microseconds round_trip(const Connection& connection) noexcept;
+
 /// Takes the descriptor out of a connection, which is then as after close(); the peer notices
 /// nothing. -1 when `connection` is of another transport, or closed.
 int release_descriptor(Connection& connection) noexcept;
