@@ -87,12 +87,11 @@ Result<Slot> Slots::take() {
       given_back_.wait_for(lock, kLookAgain);
       continue;
     }
-    const auto oldest = std::ranges::min_element(used_, {}, &Used::pending)->pending;
+    // Whichever is free first: a stream that is held up keeps its slots, not everybody else's.
+    std::vector<session::Pending> pendings;
+    for (const Used& used : used_) pendings.push_back(used.pending);
     lock.unlock();
-    if (auto answered = session_.wait_deferred(oldest, session::Counted::kSource);
-        !answered && answered.error().origin != Origin::kCuda) {
-      return std::unexpected(answered.error());
-    }
+    if (auto answered = session_.wait_for_one(pendings); !answered) return std::unexpected(answered.error());
     lock.lock();
   }
 }

@@ -66,7 +66,7 @@ class Slots {
   std::mutex mutex_;  // guards what follows
   std::condition_variable given_back_;
   std::vector<std::size_t> free_;
-  std::vector<Used> used_;  // oldest call first
+  std::vector<Used> used_;
 };
 
 }  // namespace avec::client

@@ -90,6 +90,19 @@ Result<> Engine::wait_deferred(Pending pending, Counted counted) {
   return {};
 }
 
+Result<> Engine::wait_for_one(std::span<const Pending> pendings) {
+  const LockGuard guard(lock_);
+  add_to(source_waits_, 1);
+  const auto under_way = [&](Pending pending)
+                             AVEC_UNCHECKED_LOCKING { return replies_.find(pending) != nullptr; };
+  while (!over_) {
+    if (!std::ranges::all_of(pendings, under_way)) return {};
+    Condition condition{Condition::Kind::kAnyDeferred};
+    await_condition(condition);
+  }
+  return std::unexpected(over_error_);
+}
+
 bool Engine::deferred_done(Pending pending) {
   const LockGuard guard(lock_);
   return over_ || replies_.find(pending) == nullptr;

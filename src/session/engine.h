@@ -41,6 +41,7 @@ class Engine final : public Session, private FrameHandler {
   std::string peer() const override { return peer_; }
   std::string device_reason() const override { return admission_.reason; }
   Result<> wait_deferred(Pending pending, Counted counted) override;
+  Result<> wait_for_one(std::span<const Pending> pendings) override;
   bool deferred_done(Pending pending) override;
   Result<> wait_for_destination(const void* begin, const void* end) override;
   Result<> wait_until_unused(const void* begin, const void* end) override;

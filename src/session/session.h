@@ -34,7 +34,8 @@ struct Options {
   /// Ranges the caller has reserved, best first (Hello).
   std::vector<wire::AddressRange> device_ranges, host_ranges;
   /// Connections for large payload beside that of the frames, where that is one of TCP; 1: none,
-  /// it travels with them. Opened with the first such payload; not where the session can be resumed.
+  /// it travels with them; 0: as many as help, none on a link whose round trip is long. Opened
+  /// with the first such payload; not where the session can be resumed.
   unsigned tcp_streams = 1;
   /// How long a lost link may be away; 0: a lost link ends the session.
   std::chrono::milliseconds resume_window{0};
@@ -187,6 +188,8 @@ class Session {
   /// Waits for that reply; its status is returned. A failure is returned once; the last 64
   /// that nobody has asked for are remembered.
   virtual Result<> wait_deferred(Pending pending, Counted counted = Counted::kRoundTrip) = 0;
+  /// Waits until one of these has been answered: a source is free.
+  virtual Result<> wait_for_one(std::span<const Pending> pendings) = 0;
   /// True when its reply has come.
   virtual bool deferred_done(Pending pending) = 0;
   /// Waits until no deferred call is under way whose destination overlaps [begin, end)

@@ -199,6 +199,21 @@ Result<std::uint64_t> FakeSession::write_ahead(const RemoteKey& key, std::uint64
   return 1;
 }
 
+Result<> FakeSession::wait_for_one(std::span<const session::Pending> pendings) {
+  ++source_waits;
+  std::scoped_lock lock(mutex_);
+  const auto waited_for = [&](const Held& held) {
+    return std::ranges::find(pendings, held.pending) != pendings.end() &&
+           held.frame.as<wire::CopyToDeviceFrom>().stream() != stalled_stream;
+  };
+  const auto first = std::ranges::find_if(held_, waited_for);
+  if (first != held_.end()) {
+    answer(*first);
+    held_.erase(first);
+  }
+  return {};
+}
+
 bool FakeSession::deferred_done(session::Pending pending) {
   std::scoped_lock lock(mutex_);
   const auto same = [&](const Held& held) { return held.pending == pending; };

@@ -81,6 +81,7 @@ class FakeSession : public session::Session {
   }
   std::string peer() const override { return "fake://"; }
   Result<> wait_deferred(session::Pending, session::Counted) override;
+  Result<> wait_for_one(std::span<const session::Pending> pendings) override;
   bool deferred_done(session::Pending pending) override;
   Result<> wait_for_destination(const void* begin, const void*) override {
     destinations_waited.push_back(begin);
@@ -104,6 +105,7 @@ class FakeSession : public session::Session {
   std::unique_ptr<FakeOneSided> access;  ///< null: payload travels in the stream
   /// Copies by reference are answered, and done, when somebody waits for them.
   bool references_linger = false;
+  std::uint64_t stalled_stream = 0;  ///< whose copies are not answered even then
   std::size_t held_count();
   void answer_held();
   std::size_t references = 0, source_waits = 0, worthless_references = 0;

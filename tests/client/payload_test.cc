@@ -279,6 +279,27 @@ TEST_CASE("more payload than there are slots waits for slots, in order, and all 
   CHECK(host == wanted);
 }
 
+TEST_CASE("a stream that is held up keeps its slots, and other streams' copies go on") {
+  Fixture f(kMaps);
+  f.session->references_linger = true;
+  CUstream stalled;
+  REQUIRE(stream_create(&stalled, CU_STREAM_NON_BLOCKING, 0) == CUDA_SUCCESS);
+  auto host = pattern(2u << 20);
+  const auto first = device_memory(host.size());
+  REQUIRE(copy_to_device(first, host.data(), host.size(), stalled, kAsynchronous) == CUDA_SUCCESS);
+  const std::size_t held = f.session->held_count();
+  REQUIRE(held != 0);
+  f.session->stalled_stream =
+      f.session->frames<wire::CopyToDeviceFrom>()[0].as<wire::CopyToDeviceFrom>().stream();
+  const auto large = pattern((limits::kSlots + 4) * limits::kSlotBytes);
+  const auto second = device_memory(large.size());
+  REQUIRE(copy_to_device(second, large.data(), large.size(), nullptr, kAsynchronous) == CUDA_SUCCESS);
+  CHECK_FALSE(device_has(f, first, host));
+  f.session->answer_held();
+  CHECK(device_has(f, first, host));
+  CHECK(device_has(f, second, large));
+}
+
 TEST_CASE("large pageable memory is added for one copy where that is worth it") {
   Fixture f(kWrites);
   const std::size_t bytes = kWrites.add_from;

@@ -148,6 +148,38 @@ TEST_CASE("Memory that is read may be read meanwhile, and must not be freed") {
   CHECK(session->counters().source_waits == 1);
 }
 
+TEST_CASE("Waiting for one of several calls ends with whichever is answered first") {
+  AccessNetwork& network = AccessNetwork::make(kOrdered);
+  std::vector<Record> held;
+  FakeExecutor executor({.script = [&](FakeExecutor& self, const Record& record) {
+    if (record.opcode() == wire::Opcode::CopyToDeviceFrom) {
+      held.push_back(record);
+      return true;
+    }
+    if (record.opcode() == wire::Opcode::StreamQuery) self.reply(held.at(1));
+    return false;
+  }});
+  auto session = open(network.options_for(executor));
+  Bytes memory(300);
+  std::vector<session::Pending> pendings;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const session::Reference reference{MutableBytes(memory).subspan(100 * i, 100), RemoteAccess::kRead};
+    const auto pending = session->post_by_reference(to_device(100, {}), reference, session::Attend::kNobody);
+    REQUIRE(pending);
+    pendings.push_back(*pending);
+  }
+  std::thread answering([&] {
+    std::this_thread::sleep_for(milliseconds(5));
+    static_cast<void>(session->call(wire::StreamQuery(0)));
+  });
+  REQUIRE(session->wait_for_one(pendings));
+  CHECK(session->deferred_done(pendings[1]));
+  CHECK_FALSE(session->deferred_done(pendings[0]));
+  CHECK_FALSE(session->deferred_done(pendings[2]));
+  REQUIRE(session->wait_for_one(pendings));  // at once
+  answering.join();
+}
+
 TEST_CASE("Nothing reaches memory any more when a call says that the session is over") {
   AccessNetwork& network = AccessNetwork::make(kOrdered);
   FakeExecutor executor({.script = [](FakeExecutor& self, const Record& record) {
