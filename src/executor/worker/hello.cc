@@ -165,8 +165,8 @@ void Session::teardown() {
     driver_.cuMemUnmap(address, mapping.bytes);
     driver_.cuMemRelease(mapping.handle);
   }
-  if (arena_.before_pinning && !primary_.empty() && primary_[static_cast<std::size_t>(arena_device_)] != nullptr)
-    driver_.cuCtxSetCurrent(primary_[static_cast<std::size_t>(arena_device_)]);
+  for (CUcontext context : primary_)
+    if (context != nullptr) driver_.cuCtxSetCurrent(context);  // pinned memory is portable: any will do
   // No access is under way, the connection is closed; and the device is done.
   slots_.region.reset();
   regions_.clear();
