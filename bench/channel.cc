@@ -114,6 +114,7 @@ class SocketChannel final : public Channel {
 // A ring with one writer and one reader.
 struct Ring {
   static constexpr std::size_t kBytes = 1u << 20;
+  static constexpr std::size_t kPiece = 32u << 10;  // so that reader and writer copy at the same time
   alignas(64) std::atomic<std::uint64_t> written{0};
   alignas(64) std::atomic<std::uint64_t> read{0};
   alignas(64) std::atomic<std::uint32_t> bell{0};
@@ -123,7 +124,7 @@ struct Ring {
   std::size_t put(ConstBytes bytes) {
     const auto end = written.load(std::memory_order_relaxed);
     const auto room = kBytes - (end - read.load(std::memory_order_acquire));
-    const auto count = std::min<std::size_t>(bytes.size(), room);
+    const auto count = std::min<std::size_t>({bytes.size(), room, kPiece});
     const auto at = end % kBytes, first = std::min(count, kBytes - at);
     std::memcpy(data + at, bytes.data(), first);
     std::memcpy(data, bytes.data() + first, count - first);
@@ -133,7 +134,7 @@ struct Ring {
   std::size_t take(MutableBytes into) {
     const auto begin = read.load(std::memory_order_relaxed);
     const auto there = written.load(std::memory_order_acquire) - begin;
-    const auto count = std::min<std::size_t>(into.size(), there);
+    const auto count = std::min<std::size_t>({into.size(), there, kPiece});
     const auto at = begin % kBytes, first = std::min(count, kBytes - at);
     std::memcpy(into.data(), data + at, first);
     std::memcpy(into.data() + first, data, count - first);

@@ -91,18 +91,23 @@ bool serve_one_sided(Channel& channel, const Command& command) {
   if (side == nullptr) fail("the peer's connection has no one-sided access");
   // A thread serves one connection.
   static thread_local MutableBytes memory;
-  static thread_local RemoteKey key;
+  static thread_local bool filled = false;  // holds what is written
+  RemoteKey key;
   std::int64_t wrong = 0;
   if (command.op == Command::kJudge) {
     wrong = memory.size() == command.message && Messages(memory.size()).right(memory, 0, true) ? 0 : 1;
+    std::memset(memory.data(), 0, memory.size());  // what is read next must come again
+    filled = false;
     return channel.send(std::as_bytes(std::span(&wrong, 1)));
   }
   if (!channel.receive(std::as_writable_bytes(std::span(&key, 1)))) return false;
   if (memory.size() != command.message) {
     if (!memory.empty()) side->free({memory.data(), pages(memory.size())}, false);
     memory = allocated(*side, command.message);
+    filled = false;
   }
-  if (command.op == Command::kWrite) fill(memory);
+  if (command.op == Command::kWrite && !filled) fill(memory);  // while warming up
+  filled = command.op == Command::kWrite;
   const auto piece = std::min<std::uint64_t>(command.message, limits::kChunkBytes);
   std::uint64_t started = 0, done = 0;
   Channel::Patience patience(channel);

@@ -285,6 +285,7 @@ class SimPeers final : public Peers {
       if (shape->window_bytes == 0) shape->window_bytes = Line(*shape, {}, 0).window();
       sim::default_network().set_shape(*shape);
     }
+    sim::default_network().set_one_sided({.kind = sim::OneSidedKind::kAsynchronous});
     auto accepting = std::make_shared<AcceptingConnections>(options, url_);
     std::thread([accepting] { accept_for_ever(*accepting); }).detach();
   }

@@ -81,6 +81,10 @@ class Suite(unittest.TestCase):
                 self.assertEqual(len(found), 4, (name, streams))
                 self.assertTrue(all(row["yardstick"] == f"{name}/raw" and row["ratio"] > 0 for row in found))
 
+        for name in ("bandwidth.read", "bandwidth.write"):  # one-sided: tcp cannot
+            self.assertEqual({(row["transport"], row["message"]) for row in rows if row["name"] == name},
+                             {("sim", 1024), ("sim", 65536)})
+
     def test_rates_of_messages_and_calls(self):
         rows = self.measure("rate", "--batches", "1,100")
         for name in ("rate.messages", "rate.calls"):
