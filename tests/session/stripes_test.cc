@@ -140,6 +140,12 @@ TEST_CASE("With one stream, or where the session can be resumed, there are no st
   CHECK(Ready(4, std::chrono::seconds(5)).session->one_sided() == nullptr);
 }
 
+TEST_CASE("Where nobody says how many streams, it is by the cores of this machine") {
+  // The round trip to this machine is short.
+  const bool some = std::thread::hardware_concurrency() >= 4;
+  CHECK((Ready(0).session->one_sided() != nullptr) == some);
+}
+
 TEST_CASE("Threads share the stripes of a session") {
   Ready ready(3);
   std::atomic<int> failures{0};

@@ -37,9 +37,9 @@ struct StripesBackend {
         : backend_(backend), inner_(std::move(inner)) {}
     ConnectResult accept(Deadline deadline) noexcept override {
       auto result = inner_->accept(deadline);
-      const std::scoped_lock lock(backend_.mutex_);
+      const std::scoped_lock lock(backend_.ends_->mutex);
       if (result.connection)
-        backend_.ends_[result.connection->peer()] = tcp::accept_stripes(*result.connection);
+        backend_.ends_->by_client[result.connection->peer()] = tcp::accept_stripes(*result.connection);
       return result;
     }
     void wake() noexcept override { inner_->wake(); }
@@ -62,31 +62,36 @@ struct StripesBackend {
     ::connect(avec::tcp::native_descriptor(connection), &none, sizeof none);
   }
 
-  /// A pair of sockets; the executor's is joined to the end that belongs to `client`.
-  std::unique_ptr<Connection> open_stripe(const std::string& client) {
-    int ends[2];
-    if (refuse_stripes || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return nullptr;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (std::chrono::steady_clock::now() < until) {
-      {
-        const std::scoped_lock lock(mutex_);
-        if (const auto found = ends_.find(client); found != ends_.end()) {
-          if (const auto end = found->second.lock()) {
-            end->join(tcp::adopt(ends[1]));
-          } else {
-            ::close(ends[1]);
-          }
-          return tcp::adopt(ends[0]);
-        }
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // not accepted yet
-    }
-    return nullptr;
-  }
+  /// The executor's ends by the client's name. Shared with threads that open stripes, which may
+  /// outlive the test.
+  struct Ends {
+    std::mutex mutex;
+    std::map<std::string, std::weak_ptr<tcp::PeerStripes>> by_client;
 
-  std::mutex mutex_;
-  std::map<std::string, std::weak_ptr<tcp::PeerStripes>> ends_;
-  std::atomic<bool> refuse_stripes{false};
+    /// A pair of sockets; the executor's is joined to the end that belongs to `client`.
+    std::unique_ptr<Connection> open_stripe(const std::string& client) {
+      int ends[2];
+      if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return nullptr;
+      Descriptor ours(ends[0]), theirs(ends[1]);
+      const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (std::chrono::steady_clock::now() < until) {
+        std::shared_ptr<tcp::PeerStripes> end;
+        {
+          const std::scoped_lock lock(mutex);
+          const auto found = by_client.find(client);
+          if (found != by_client.end() && !(end = found->second.lock())) return nullptr;  // over already
+        }
+        if (end) {
+          end->join(tcp::adopt(theirs.release()));
+          return tcp::adopt(ours.release());
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));  // not accepted yet
+      }
+      return nullptr;
+    }
+  };
+
+  const std::shared_ptr<Ends> ends_ = std::make_shared<Ends>();
   Wrapped transport_;
 };
 
@@ -105,7 +110,7 @@ ConnectResult StripesBackend::Wrapped::connect(std::string_view url, Deadline de
   ::getsockname(tcp::native_descriptor(*result.connection), reinterpret_cast<sockaddr*>(&own), &bytes);
   const auto name = "tcp://127.0.0.1:" + std::to_string(ntohs(own.sin_port));
   tcp::offer_stripes(*result.connection,
-                     {.count = 3, .open = [this, name] { return backend_.open_stripe(name); }});
+                     {.count = 3, .open = [ends = backend_.ends_, name] { return ends->open_stripe(name); }});
   return result;
 }
 
@@ -296,6 +301,17 @@ TEST_CASE("stripes: a client that ends a stripe in the middle of an answer ends 
   CHECK(ended.error.code == TransportErrc::kReset);
   CHECK(end_of(*client.pair.server) == TransportErrc::kReset);
   CHECK(end_of(*client.pair.client) == TransportErrc::kReset);
+}
+
+TEST_CASE("stripes: an answer that nobody asked for ends the connection") {
+  FalseClient client;
+  client.answer({tcp::StripeReply::kNotAllowed, 0, 0});
+  OneSidedCompletion ended;
+  std::size_t count = 0;
+  CHECK_FALSE(await_completions({client.pair.server.get(), client.stripes.get()}, {&ended, 1}, count));
+  CHECK(ended.error.code == TransportErrc::kInternal);
+  client.answer({tcp::StripeReply::kNotAllowed, 0, 0});
+  CHECK(end_of(*client.pair.server) == TransportErrc::kReset);
 }
 
 TEST_CASE("stripes: a client that stops in the middle of an answer does not hold a close up") {

@@ -152,6 +152,15 @@ TEST_CASE("small messages leave at once and the peer's death is noticed") {
   }
 }
 
+TEST_CASE("the kernel knows a connection's round trip") {
+  TcpBackend backend;
+  auto pair = connected(backend);
+  CHECK(tcp::round_trip(*pair.client) > 0us);
+  CHECK(tcp::round_trip(*pair.client) < 20s);
+  auto listening = find_transport("sim://")->listen("sim://round-trip");
+  CHECK(tcp::round_trip(*find_transport("sim://")->connect("sim://round-trip", soon()).connection) == 0us);
+}
+
 TEST_CASE("an adopted socket keeps its unread bytes and its peer") {
   TcpBackend backend;
   auto pair = connected(backend);

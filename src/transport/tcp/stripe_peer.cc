@@ -223,6 +223,9 @@ void PeerStripes::join(std::unique_ptr<Connection> connection) {
   // Blocking: MSG_DONTWAIT says where it must not.
   ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) & ~O_NONBLOCK);
   stripes_.push_back(std::make_unique<Stripe>(*this, std::move(socket)));
+  for (auto& part : early_) stripes_.back()->give(std::move(part));
+  early_.clear();
+  stripes_.back()->tell();
 }
 
 TransportError PeerStripes::allow(MutableBytes, RemoteAccess, RemoteKey&) noexcept {
@@ -242,8 +245,7 @@ IoResult PeerStripes::begin(std::uint32_t kind, const RemoteKey& key, std::uint6
   for (const auto& stripe : stripes_) {
     if (!stripe->gone) usable.push_back(stripe.get());
   }
-  if (usable.empty()) {
-    if (stripes_.empty()) return {};  // they are on their way
+  if (usable.empty() && !stripes_.empty()) {
     break_with({TransportErrc::kReset, ECONNRESET});
     return {0, broken_};
   }
@@ -254,10 +256,15 @@ IoResult PeerStripes::begin(std::uint32_t kind, const RemoteKey& key, std::uint6
     under_way_.push_back(access);
     for (std::size_t at = 0; at < here.size(); at += kStripePartBytes) {
       const auto bytes = here.subspan(at, std::min(kStripePartBytes, here.size() - at));
+      Part part{access, {kind, 0, key, offset + at, bytes.size()}, bytes};
+      if (usable.empty()) {
+        early_.push_back(std::move(part));
+        continue;
+      }
       auto* const stripe = *std::min_element(usable.begin(), usable.end(), [](const auto* a, const auto* b) {
         return a->queued_bytes < b->queued_bytes;
       });
-      stripe->give({access, {kind, 0, key, offset + at, bytes.size()}, bytes});
+      stripe->give(std::move(part));
       stripe->tell();
     }
     return {here.size(), {}};
@@ -301,6 +308,8 @@ std::size_t PeerStripes::completed(std::span<OneSidedCompletion> ended) noexcept
 // they are not.
 void PeerStripes::shut_down() {
   for (const auto& stripe : stripes_) stripe->shut_down();
+  for (auto& part : early_) part_ended(part, over());
+  early_.clear();
 }
 
 void PeerStripes::end() noexcept {

@@ -188,6 +188,7 @@ class PeerStripes final : public Stripes {
   void memory_gone(std::unique_lock<std::mutex>&) override {}
 
   std::vector<std::unique_ptr<Stripe>> stripes_;
+  std::deque<Part> early_;  // that wait for the first stripe
   std::vector<std::shared_ptr<Access>> under_way_;
   std::deque<OneSidedCompletion> completions_;
 };
