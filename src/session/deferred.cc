@@ -58,7 +58,12 @@ Result<Pending> Engine::post_reference_frame(wire::Opcode opcode, ConstBytes bod
   memory.written = reference.access == RemoteAccess::kWrite;
   memory.key = reference.key;
   memory.write = reference.write;
-  auto pending = begin_deferred(opcode, body, memory, attend, reference.copied);
+  // Payload of replies that were asked for before would come after these bytes, over them.
+  const std::byte* begin = memory.bytes.data();
+  const auto settled = memory.written ? wait_for_overlap(begin, begin + memory.bytes.size(), Replies::Use::kInReply)
+                                      : Result<>();
+  auto pending = settled ? begin_deferred(opcode, body, memory, attend, reference.copied)
+                         : Result<Pending>(std::unexpected(settled.error()));
   if (!pending && reference.key) one_sided_->revoke(reference.key);
   return pending;
 }

@@ -71,7 +71,8 @@ int Replies::take_failure(std::uint64_t sequence) {
 const Deferred* Replies::overlapping(const std::byte* begin, const std::byte* end, Use use) const {
   if (begin == end) return nullptr;
   for (const Deferred* deferred = active_; deferred != nullptr; deferred = deferred->next_active) {
-    if (use == Use::kWritten && !deferred->memory.written) continue;
+    if (use != Use::kAny && !deferred->memory.written) continue;
+    if (use == Use::kInReply && !deferred->memory.in_reply) continue;
     const std::byte* first = deferred->memory.bytes.data();
     if (first < end && begin < first + deferred->memory.bytes.size()) return deferred;
   }

@@ -122,8 +122,9 @@ class Replies {
   bool deferred_full() const { return free_ == nullptr && pool_.size() == limits::kMaxDeferred; }
   /// The status of a deferred call that is over, and forgets it. 0 when it succeeded.
   int take_failure(std::uint64_t sequence);
-  enum class Use : std::uint8_t { kWritten, kAny };
-  /// One deferred call that writes to, or uses, memory that overlaps [begin, end); null: none.
+  /// kInReply: written by payload of the reply.
+  enum class Use : std::uint8_t { kInReply, kWritten, kAny };
+  /// One deferred call that uses memory that overlaps [begin, end) so; null: none.
   const Deferred* overlapping(const std::byte* begin, const std::byte* end, Use use) const;
 
   /// Calls `visit` for each synchronous call, then forgets all replies.

@@ -148,6 +148,41 @@ TEST_CASE("Memory that is read may be read meanwhile, and must not be freed") {
   CHECK(session->counters().source_waits == 1);
 }
 
+TEST_CASE("Bytes that the executor writes itself come after payload of replies asked for before") {
+  AccessNetwork& network = AccessNetwork::make(kOrdered);
+  Record held;
+  std::atomic<bool> holding{false}, posted{false};
+  std::atomic<bool> early{false};
+  FakeExecutor executor({.script = [&](FakeExecutor& self, const Record& record) {
+    if (record.opcode() == wire::Opcode::CopyFromDevice) {
+      held = record;
+      holding = true;
+      return true;
+    }
+    if (record.opcode() == wire::Opcode::CopyFromDeviceTo) early = early || holding;
+    if (record.opcode() == wire::Opcode::StreamQuery && holding.exchange(false)) {
+      const Bytes payload(64, std::byte{1});
+      self.reply(held, 0, {}, payload);
+    }
+    return false;
+  }});
+  auto session = open(network.options_for(executor));
+  Bytes memory(4096);
+  const wire::CopyFromDevice small(0x1000, 64, 64, 1, 0);
+  REQUIRE(session->post_deferred(small, MutableBytes(memory).first(64), session::Attend::kNobody));
+  REQUIRE(eventually([&] { return holding.load(); }));
+  const auto reference = allowed(network.access, memory, RemoteAccess::kWrite);
+  std::thread poster([&] {
+    posted = session->post_by_reference(from_device(4096, reference.key), reference).has_value();
+  });
+  std::this_thread::sleep_for(milliseconds(20));
+  CHECK_FALSE(posted);
+  REQUIRE(session->call(wire::StreamQuery(0)));
+  poster.join();
+  CHECK(posted);
+  CHECK_FALSE(early);
+}
+
 TEST_CASE("Waiting for one of several calls ends with whichever is answered first") {
   AccessNetwork& network = AccessNetwork::make(kOrdered);
   std::vector<Record> held;
