@@ -393,7 +393,9 @@ void QueuePair::arm_sends() noexcept {
 void QueuePair::take_channel_events() noexcept {
   ibv_cq* queue = nullptr;
   void* ignored = nullptr;
-  while (channel_ && port_.verbs->ibv_get_cq_event(channel_.get(), &queue, &ignored) == 0) {
+  // Each arming gives one event at most: without any there is nothing to ask the kernel for.
+  while ((receives_armed_ || sends_armed_) &&
+         port_.verbs->ibv_get_cq_event(channel_.get(), &queue, &ignored) == 0) {
     port_.verbs->ibv_ack_cq_events(queue, 1);
     if (queue == send_queue_.get())
       sends_armed_ = false;
