@@ -47,9 +47,6 @@ namespace avec::rdma {
   X(ibv_wc_status_str)         \
   X(ibv_event_type_str)
 
-// Functions of libibverbs that may be missing (null).
-#define AVEC_VERBS_OPTIONAL(X) X(ibv_is_fork_initialized)
-
 // Functions of librdmacm; all null without it.
 #define AVEC_VERBS_CM(X)        \
   X(rdma_create_event_channel)  \
@@ -73,7 +70,6 @@ struct VerbsLibraries {
 struct Verbs {
 #define AVEC_VERBS_MEMBER(name) decltype(&::name) name = nullptr;
   AVEC_VERBS_REQUIRED(AVEC_VERBS_MEMBER)
-  AVEC_VERBS_OPTIONAL(AVEC_VERBS_MEMBER)
   AVEC_VERBS_CM(AVEC_VERBS_MEMBER)
 #undef AVEC_VERBS_MEMBER
 
