@@ -87,6 +87,15 @@ class OneSided {
   /// copy each, and overlap: each add() is undone by a remove() of the same bytes. kNotViable: only allocate()d memory can be reached here.
   /// kResources: the system does not let so much be locked.
   virtual TransportError add(MutableBytes memory) noexcept = 0;
+  /// Makes memory of a device reachable for this end's own read() and write(), never for the peer:
+  /// their spans may then lie in [address, address + bytes), addresses of the device that nothing
+  /// here dereferences. `dma_buf`, which the device's driver gave for them, holds the bytes from
+  /// `offset` on; it stays the caller's and may be closed at once. Undone by remove() of the same bytes, which must
+  /// come before the memory goes. kNotViable: this transport, its library or its adapter cannot.
+  virtual TransportError add_device(std::uint64_t /*address*/, std::size_t /*bytes*/, int /*dma_buf*/,
+                                    std::uint64_t /*offset*/) noexcept {
+    return {TransportErrc::kNotViable, 0};
+  }
   /// Keys that no other add() covers become worthless.
   virtual void remove(MutableBytes memory) noexcept = 0;
 

@@ -47,6 +47,7 @@ TransportError registration_error(int os_error) {
     case EFAULT:  // pages that cannot be pinned: device memory, a file without pages
     case EINVAL:
     case EOPNOTSUPP:
+    case EPROTONOSUPPORT:  // a kernel that knows no such registration
       return {TransportErrc::kNotViable, os_error};
     default:
       return {TransportErrc::kInternal, os_error};
@@ -139,6 +140,31 @@ TransportError Memory::add_region(MutableBytes memory) {
   if (const auto error = pair_.error()) return error;
   regions_.emplace(memory.data(), std::move(region));
   return {};
+}
+
+TransportError Memory::add_device(std::uint64_t address, std::size_t bytes, int dma_buf,
+                                  std::uint64_t offset) noexcept {
+  const Verbs& verbs = pair_.verbs();
+  if (bytes == 0 || address + bytes < address) return kInvalid;
+  if (verbs.ibv_reg_dmabuf_mr == nullptr) return {TransportErrc::kNotViable, ENOSYS};
+  try {
+    auto region = std::make_unique<Region>();
+    region->bytes = {reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(address)), bytes};
+    region->device = true;
+    if (const auto error = pair_.error()) return error;
+    // The address that accesses name is the device's own. No other right, and no window: allow() refuses it.
+    region->registration = {
+        verbs.ibv_reg_dmabuf_mr(pair_.domain(), offset, bytes, address, dma_buf, IBV_ACCESS_LOCAL_WRITE),
+        verbs.ibv_dereg_mr};
+    if (!region->registration) return registration_error(errno);
+    const Lock lock(pair_.mutex());
+    if (const auto error = pair_.error()) return error;
+    const std::byte* const first = region->bytes.data();
+    regions_.emplace(first, std::move(region));
+    return {};
+  } catch (...) {
+    return {TransportErrc::kResources, ENOMEM};
+  }
 }
 
 Memory::Region* Memory::find(const std::byte* begin, std::size_t bytes) noexcept {
@@ -237,7 +263,7 @@ TransportError Memory::allow(MutableBytes range, RemoteAccess access, RemoteKey&
   Lock lock(pair_.mutex());
   if (const auto error = pair_.error()) return error;
   Region* region = find(range.data(), range.size());
-  if (region == nullptr) return kInvalid;
+  if (region == nullptr || region->device) return kInvalid;
   if (access == RemoteAccess::kWrite && !region->writable) return {TransportErrc::kInternal, EACCES};
   ++region->keys;  // so that it stays while the lock is given up
   // Binding asks for memory that can be written.
@@ -396,6 +422,7 @@ IoResult Memory::start(ibv_wr_opcode opcode, const RemoteKey& key, std::uint64_t
     const std::size_t at = i * piece, bytes = std::min(piece, here.size() - at);
     elements[i] = {address_of(here.data()) + at, static_cast<std::uint32_t>(bytes),
                    region->registration->lkey};
+    // Never inline: the processor would read the bytes, which may be a device's.
     requests[i].opcode = opcode;
     requests[i].sg_list = &elements[i];
     requests[i].num_sge = 1;

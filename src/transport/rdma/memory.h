@@ -34,6 +34,8 @@ class Memory final : public OneSided, private WorkOwner {
   MemoryResult allocate(std::size_t bytes, void* wish) noexcept override;
   void free(MutableBytes memory, bool keep_reserved) noexcept override;
   TransportError add(MutableBytes memory) noexcept override;
+  TransportError add_device(std::uint64_t address, std::size_t bytes, int dma_buf,
+                            std::uint64_t offset) noexcept override;
   void remove(MutableBytes memory) noexcept override;
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey& key) noexcept override;
@@ -66,6 +68,7 @@ class Memory final : public OneSided, private WorkOwner {
     MutableBytes bytes;
     Registration registration{nullptr, nullptr};  // null after end_regions()
     bool writable = true;
+    bool device = false;     // of add_device(): for this end's accesses only, and no processor reads it
     std::uint32_t adds = 1;  // of exactly these bytes, not yet removed; 0: kept for its keys only
     std::uint32_t keys = 0;  // windows that reach into it
     std::uint32_t uses = 0;  // accesses under way into or from it

@@ -51,6 +51,9 @@ std::expected<std::shared_ptr<const Verbs>, std::string> Verbs::load(const Verbs
   AVEC_VERBS_REQUIRED(AVEC_VERBS_FIND)
 #undef AVEC_VERBS_FIND
   if (missing != nullptr) return std::unexpected(libraries.verbs + " has no " + missing + "; it is too old");
+#define AVEC_VERBS_FIND(name) find(library, #name, verbs->name);
+  AVEC_VERBS_OPTIONAL(AVEC_VERBS_FIND)
+#undef AVEC_VERBS_FIND
 
   // Its errors do not matter: EINVAL after another user of the library in this process has
   // registered memory, and where the kernel copies pinned pages at a fork it does nothing.

@@ -47,6 +47,9 @@ namespace avec::rdma {
   X(ibv_wc_status_str)         \
   X(ibv_event_type_str)
 
+// Functions of libibverbs that may be missing (null): of rdma-core 34 or newer.
+#define AVEC_VERBS_OPTIONAL(X) X(ibv_reg_dmabuf_mr)
+
 // Functions of librdmacm; all null without it.
 #define AVEC_VERBS_CM(X)        \
   X(rdma_create_event_channel)  \
@@ -70,6 +73,7 @@ struct VerbsLibraries {
 struct Verbs {
 #define AVEC_VERBS_MEMBER(name) decltype(&::name) name = nullptr;
   AVEC_VERBS_REQUIRED(AVEC_VERBS_MEMBER)
+  AVEC_VERBS_OPTIONAL(AVEC_VERBS_MEMBER)
   AVEC_VERBS_CM(AVEC_VERBS_MEMBER)
 #undef AVEC_VERBS_MEMBER
 

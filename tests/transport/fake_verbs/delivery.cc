@@ -109,11 +109,19 @@ std::byte* local(Fabric& fabric, const QueuePair& qp, const ibv_sge& sge, bool w
   const auto found = fabric.keys.find(sge.lkey >> 8);
   if (found == fabric.keys.end() || found->second.region == nullptr) return nullptr;
   const auto& region = *found->second.region;
-  const auto start = reinterpret_cast<std::uint64_t>(region.base.addr);
+  const auto start = region.start;
   const bool fits = region.base.lkey == sge.lkey && region.base.pd == qp.base.pd && sge.addr >= start &&
                     sge.length <= region.base.length && sge.addr - start <= region.base.length - sge.length;
   if (!fits || (written && (region.access & IBV_ACCESS_LOCAL_WRITE) == 0)) return nullptr;
-  return reinterpret_cast<std::byte*>(sge.addr);
+  return region.memory + (sge.addr - start);
+}
+
+// Where the bytes of an element lie in this process; those of no region name them by their address.
+std::byte* place_of(Fabric& fabric, const ibv_sge& sge) {
+  const auto found = fabric.keys.find(sge.lkey >> 8);
+  const Region* region = found == fabric.keys.end() ? nullptr : found->second.region;
+  return region != nullptr ? region->memory + (sge.addr - region->start)
+                           : reinterpret_cast<std::byte*>(sge.addr);
 }
 
 // Bytes in pieces, to be read or filled from the front.
@@ -134,7 +142,7 @@ struct Pieces {
 };
 
 /// Copies all of `from` to the front of `to`.
-void copy(const Pieces& from, const Pieces& to) {
+void copy(Fabric& fabric, const Pieces& from, const Pieces& to) {
   unsigned out = 0;
   std::uint32_t filled = 0;
   for (unsigned in = 0; in < from.count; ++in) {
@@ -142,8 +150,7 @@ void copy(const Pieces& from, const Pieces& to) {
     while (taken < from.sges[in].length) {
       while (filled == to.sges[out].length) ++out, filled = 0;
       const auto bytes = std::min(from.sges[in].length - taken, to.sges[out].length - filled);
-      std::memcpy(reinterpret_cast<std::byte*>(to.sges[out].addr) + filled,
-                  reinterpret_cast<const std::byte*>(from.sges[in].addr) + taken, bytes);
+      std::memcpy(place_of(fabric, to.sges[out]) + filled, place_of(fabric, from.sges[in]) + taken, bytes);
       taken += bytes;
       filled += bytes;
     }
@@ -158,7 +165,7 @@ bool bind(Fabric& fabric, QueuePair& qp, const SendWork& work) {
   auto* region = reinterpret_cast<Region*>(info.mr);
   if (window.base.pd != qp.base.pd || window.region != nullptr || info.length == 0 || region == nullptr)
     return false;
-  const auto start = reinterpret_cast<std::uint64_t>(region->base.addr);
+  const auto start = region->start;
   const bool inside = info.addr >= start && info.length <= region->base.length &&
                       info.addr - start <= region->base.length - info.length;
   const bool writes = (info.mw_access_flags & (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC)) != 0;
@@ -285,7 +292,7 @@ Outcome do_send(Fabric& fabric, QueuePair& qp, QueuePair& peer, const Pieces& fr
     fabric.to_error(peer);
     return unheard(fabric, qp, now);
   }
-  copy(from, into);
+  copy(fabric, from, into);
   const auto bytes = static_cast<std::uint32_t>(from.bytes());
   complete_receive(fabric, peer, IBV_WC_SUCCESS, &work, bytes);
   complete_send(fabric, qp, IBV_WC_SUCCESS);
@@ -310,7 +317,7 @@ Outcome do_access(Fabric& fabric, QueuePair& qp, QueuePair& peer, const Pieces& 
   if (bytes > 0) {
     const ibv_sge there{reinterpret_cast<std::uint64_t>(theirs), static_cast<std::uint32_t>(bytes), 0};
     const Pieces far{&there, 1};
-    reads ? copy(far, own) : copy(own, far);
+    reads ? copy(fabric, far, own) : copy(fabric, own, far);
   }
   if (work.opcode == IBV_WR_RDMA_WRITE_WITH_IMM) {
     complete_receive(fabric, peer, IBV_WC_SUCCESS, &work, static_cast<std::uint32_t>(bytes));
@@ -361,20 +368,23 @@ std::byte* Fabric::remote(const QueuePair& queue_pair, std::uint32_t rkey, std::
   if (found == keys.end()) return nullptr;
   std::uint64_t start = 0, room = 0;
   unsigned rights = 0;
+  const Region* of = nullptr;
   if (const auto* region = found->second.region) {
     if (region->base.rkey != rkey || region->base.pd != queue_pair.base.pd) return nullptr;
-    start = reinterpret_cast<std::uint64_t>(region->base.addr);
+    of = region;
+    start = region->start;
     room = region->base.length;
     rights = region->access;
   } else if (const auto* window = found->second.window) {
     if (window->region == nullptr || window->rkey != rkey || window->qpn != queue_pair.base.qp_num)
       return nullptr;
+    of = window->region;
     start = window->address;
     room = window->bytes;
     rights = window->access;
   }
   const bool inside = address >= start && bytes <= room && address - start <= room - bytes;
-  return inside && (rights & access) == access ? reinterpret_cast<std::byte*>(address) : nullptr;
+  return inside && (rights & access) == access ? of->memory + (address - of->start) : nullptr;
 }
 
 Outcome advance(Fabric& fabric, QueuePair& queue_pair, Time now) {

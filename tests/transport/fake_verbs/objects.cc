@@ -1,6 +1,7 @@
 // Protection domains, memory regions and windows, completion channels and queues.
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -47,15 +48,19 @@ bool mapped(std::uint64_t start, std::uint64_t end, bool writable) {
   return start >= end;
 }
 
-int check_region(const Fabric& fabric, const Device& device, std::uint64_t start, std::uint64_t bytes,
-                 unsigned access, std::uint64_t pages) {
+int check_rights(const Fabric& fabric, const Device& device, std::uint64_t bytes, unsigned access) {
   constexpr unsigned kKnown = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND | IBV_ACCESS_RELAXED_ORDERING;
   if (device.fatal) return EIO;
   if (bytes == 0 || bytes > device.settings.max_mr_size || (access & ~(kKnown | kRemoteRights)) != 0)
     return EINVAL;
   const bool remote_write = (access & (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC)) != 0;
   if (remote_write && (access & IBV_ACCESS_LOCAL_WRITE) == 0) return EINVAL;
-  if (fabric.live.regions >= static_cast<unsigned>(device.settings.max_mr)) return ENOMEM;
+  return fabric.live.regions >= static_cast<unsigned>(device.settings.max_mr) ? ENOMEM : 0;
+}
+
+int check_region(const Fabric& fabric, const Device& device, std::uint64_t start, std::uint64_t bytes,
+                 unsigned access, std::uint64_t pages) {
+  if (const int error = check_rights(fabric, device, bytes, access)) return error;
   if (pages > fabric.memlock || fabric.locked_bytes > fabric.memlock - pages) return ENOMEM;
   const bool writable = (access & (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE)) != 0;
   return mapped(start, start + bytes, writable) ? 0 : EFAULT;
@@ -82,6 +87,46 @@ bool in_use(const Fabric& fabric, const Region& region) {
   return false;
 }
 
+/// A region with keys of its own: its first byte lies at `memory` and is named `start`.
+Region& new_region(Fabric& fabric, ibv_pd* domain, std::byte* memory, std::uint64_t start, size_t bytes,
+                   unsigned access) {
+  auto* region = new Region;
+  region->base = {domain->context, domain, memory, bytes, fabric.next_handle++, 0, 0};
+  const auto index = fabric.next_key++;
+  region->base.lkey = index << 8 | (index * 7 & 0x7f);
+  region->base.rkey = index << 8 | 0x80 | (index * 5 & 0x7f);
+  region->access = access;
+  region->start = start;
+  region->memory = memory;
+  fabric.keys[index].region = region;
+  ++fabric.live.regions;
+  if ((access & kRemoteRights) != 0) {
+    ++fabric.live.remote_keys;
+    fabric.remember_key(region->base.rkey, start);
+  }
+  ++reinterpret_cast<Domain*>(domain)->objects;
+  return *region;
+}
+
+ibv_mr* reg_dmabuf_mr(ibv_pd* domain, std::uint64_t offset, size_t bytes, std::uint64_t iova, int dma_buf,
+                      unsigned access) {
+  Call call(Function::ibv_reg_dmabuf_mr, domain->context);
+  auto& fabric = Fabric::get();
+  if (call.error == 0)
+    call.error = check_rights(fabric, *context_of(domain->context).device, bytes, access);
+  // As the kernel demands: both at the same place in a page.
+  if (call.error == 0 && (iova - offset) % kPage != 0) call.error = EINVAL;
+  if (call.error != 0) return failed<ibv_mr>(call.error);
+  const auto in_page = offset % kPage;
+  void* mapped = ::mmap(nullptr, bytes + in_page, PROT_READ | PROT_WRITE, MAP_SHARED, dma_buf,
+                        static_cast<off_t>(offset - in_page));
+  if (mapped == MAP_FAILED) return failed<ibv_mr>(errno);
+  auto& region = new_region(fabric, domain, static_cast<std::byte*>(mapped) + in_page, iova, bytes, access);
+  region.of_dma_buf = true;
+  region.base.addr = reinterpret_cast<void*>(offset);  // as the real library has it: no address at all
+  return &region.base;
+}
+
 ibv_mr* reg_mr(ibv_pd* domain, void* address, size_t bytes, unsigned access) {
   Call call(Function::ibv_reg_mr, domain->context);
   auto& fabric = Fabric::get();
@@ -91,22 +136,10 @@ ibv_mr* reg_mr(ibv_pd* domain, void* address, size_t bytes, unsigned access) {
     call.error = check_region(fabric, *context_of(domain->context).device, start, bytes, access, pages);
   }
   if (call.error != 0) return failed<ibv_mr>(call.error);
-  auto* region = new Region;
-  region->base = {domain->context, domain, address, bytes, fabric.next_handle++, 0, 0};
-  const auto index = fabric.next_key++;
-  region->base.lkey = index << 8 | (index * 7 & 0x7f);
-  region->base.rkey = index << 8 | 0x80 | (index * 5 & 0x7f);
-  region->access = access;
-  region->locked_bytes = pages;
+  auto& region = new_region(fabric, domain, static_cast<std::byte*>(address), start, bytes, access);
+  region.locked_bytes = pages;
   fabric.locked_bytes += pages;
-  fabric.keys[index].region = region;
-  ++fabric.live.regions;
-  if ((access & kRemoteRights) != 0) {
-    ++fabric.live.remote_keys;
-    fabric.remember_key(region->base.rkey, start);
-  }
-  ++reinterpret_cast<Domain*>(domain)->objects;
-  return &region->base;
+  return &region.base;
 }
 
 }  // namespace
@@ -196,6 +229,11 @@ ibv_mr* ibv_reg_mr_iova2(ibv_pd* domain, void* address, size_t bytes, std::uint6
   return reg_mr(domain, address, bytes, access);
 }
 
+ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* domain, std::uint64_t offset, size_t bytes, std::uint64_t iova, int dma_buf,
+                          int access) {
+  return reg_dmabuf_mr(domain, offset, bytes, iova, dma_buf, static_cast<unsigned>(access));
+}
+
 int ibv_dereg_mr(ibv_mr* base) {
   Call call(Function::ibv_dereg_mr, base->context);
   if (call.error != 0) return call.error;
@@ -211,6 +249,10 @@ int ibv_dereg_mr(ibv_mr* base) {
   fabric.locked_bytes -= region->locked_bytes;
   --fabric.live.regions;
   --reinterpret_cast<Domain*>(base->pd)->objects;
+  if (region->of_dma_buf) {
+    const auto in_page = reinterpret_cast<std::uintptr_t>(region->memory) % kPage;
+    ::munmap(region->memory - in_page, base->length + in_page);
+  }
   delete region;
   return 0;
 }

@@ -36,7 +36,7 @@ constexpr Time kNever = Time::max();
   X(ibv_open_device)                                                                                        \
   X(ibv_close_device)                                                                                       \
   X(ibv_query_device) X(ibv_query_port) X(ibv_query_gid) X(_ibv_query_gid_ex) X(ibv_alloc_pd)               \
-      X(ibv_dealloc_pd) X(ibv_reg_mr) X(ibv_dereg_mr) X(ibv_alloc_mw) X(ibv_dealloc_mw)                     \
+      X(ibv_dealloc_pd) X(ibv_reg_mr) X(ibv_reg_dmabuf_mr) X(ibv_dereg_mr) X(ibv_alloc_mw) X(ibv_dealloc_mw) \
           X(ibv_create_comp_channel) X(ibv_destroy_comp_channel) X(ibv_create_cq) X(ibv_destroy_cq)         \
               X(ibv_get_cq_event) X(ibv_ack_cq_events) X(ibv_poll_cq) X(ibv_req_notify_cq) X(ibv_create_qp) \
                   X(ibv_modify_qp) X(ibv_query_qp) X(ibv_destroy_qp) X(ibv_post_send) X(ibv_post_recv)      \
@@ -158,6 +158,9 @@ struct Region {
   ibv_mr base{};
   unsigned access = 0;
   unsigned windows = 0;  // bound to it
+  std::uint64_t start = 0;      // the address that work requests give the first byte
+  std::byte* memory = nullptr;  // where that byte lies in this process
+  bool of_dma_buf = false;      // `memory` is a mapping of the dma-buf, the region's own
   std::uint64_t locked_bytes = 0;
 };
 
