@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from support import AVEC, Case, Serve, clean_environment, program, run_avec, scratch_folder
+from support import AVEC, HOST, Case, Serve, clean_environment, program, run_avec, scratch_folder
 
 
 def avec_lines(result):
@@ -163,7 +163,7 @@ class Killed(Case):
             for garbage in (b"", b"\0" * 64, b"GET / HTTP/1.0\r\n\r\n", os.urandom(4096),
                             struct.pack("<IHHB7x16sQ", 0x43455641, 99, 0, 1, b"", 0),
                             struct.pack("<IHHB7x16sQ", 0x43455641, 1, 0, 2, b"x" * 16, 0)):
-                with socket.create_connection(("127.0.0.1", port)) as peer:
+                with socket.create_connection((HOST, port)) as peer:
                     peer.sendall(garbage)
                     peer.settimeout(0.5)
                     try:
