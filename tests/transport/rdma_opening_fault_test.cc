@@ -286,6 +286,7 @@ rdma::Message good_offer() {
   offer.parameters.read_depth = offer.parameters.read_starts = 16;
   offer.parameters.slots = 64;
   offer.parameters.slot_bytes = 8192;
+  offer.parameters.machine = rdma::machine_identity();
   return offer;
 }
 
@@ -342,6 +343,33 @@ TEST_CASE("rdma opening: a message survives encoding, and a reason cannot move a
   const auto cut = rdma::decode(rdma::encode(offer), rdma::Step::kOffer);
   REQUIRE(cut);
   CHECK(cut->reason.size() == 192);
+}
+
+TEST_CASE("rdma opening: a connection that is forwarded to another machine is not left for the adapters") {
+  const Balance balance;
+  const auto machine = GENERATE(std::uint64_t{0}, rdma::machine_identity() + 1);  // unknown, or another
+  const End end = GENERATE(End::kClient, End::kExecutor);
+  const auto transport = make_faulty();
+  Streams streams;
+  for (const auto step : {rdma::Step::kOffer, rdma::Step::kReady, rdma::Step::kVerdict}) {
+    auto message = good_offer();
+    message.step = step;
+    message.parameters.machine = machine;
+    REQUIRE_FALSE(send_all(*streams.server, rdma::encode(message)));
+  }
+  const auto result = transport->upgrade(streams.client, end, soon());
+  CHECK_FALSE(result.connection);
+  CHECK(static_cast<int>(result.error.code) == static_cast<int>(kNotViable));
+  CHECK(result.detail.find("forwarded to another machine") != std::string::npos);
+  CHECK(fake().posted(-1) == 0);  // nothing was sent past the stream
+  const std::string told = receive_text(*streams.server, 2 * rdma::kMessageBytes);
+  rdma::MessageBytes second{};
+  REQUIRE(told.size() == 2 * second.size());
+  std::memcpy(second.data(), told.data() + second.size(), second.size());
+  const auto ready = rdma::decode(second, rdma::Step::kReady);
+  REQUIRE(ready);
+  CHECK_FALSE(ready->good);
+  CHECK(ready->reason == result.detail);
 }
 
 /// The header's words that are wrong, by their place in the message.

@@ -38,6 +38,17 @@ std::expected<Message, ConnectResult> agree(Connection& stream, Message mine, st
   return std::move(*theirs);
 }
 
+/// Why the adapters must not be used, or empty. A stream that ends on this machine and comes from
+/// another is forwarded, as ssh -L does it: the adapters would lead past what encrypts it.
+std::string_view forwarded(const Connection& stream, const Parameters& peer) {
+  if (!stream.same_host()) return {};
+  const auto here = machine_identity();
+  if (here != 0 && peer.machine == here) return {};
+  return "the connection to this machine's own address is forwarded to another machine (a tunnel?), which "
+         "RDMA "
+         "would bypass";
+}
+
 }  // namespace
 
 ConnectResult open_over(std::unique_ptr<Connection>& stream, const VerbsOrReason& verbs,
@@ -49,8 +60,10 @@ ConnectResult open_over(std::unique_ptr<Connection>& stream, const VerbsOrReason
   if (!theirs) return std::move(theirs.error());
   const Parameters peer = theirs->parameters;
 
-  std::string why_not;
-  if (auto connected = (*pair)->connect(peer); !connected) why_not = std::move(connected.error().detail);
+  std::string why_not(forwarded(*stream, peer));
+  if (why_not.empty()) {
+    if (auto connected = (*pair)->connect(peer); !connected) why_not = std::move(connected.error().detail);
+  }
   std::unique_ptr<RdmaConnection> connection;
   TransportError error;
   if (why_not.empty()) connection = RdmaConnection::make(std::move(*pair), peer, *stream, error);
