@@ -2,6 +2,9 @@
 // they were revoked or the connection is over, however it ended.
 #include <sys/mman.h>
 
+#include <atomic>
+
+#include "transport/rdma/context.h"
 #include "transport/rdma_fault_support.h"
 
 namespace avec::contract {
@@ -210,6 +213,87 @@ TEST_CASE("rdma keys: memory is taken back only once accesses into it have ended
   REQUIRE_FALSE(await_completions(victim.ends.server, {&ended, 1}, count));
   CHECK(ended.error.code == (goes_on ? kNone : kReset));
   if (!goes_on) check_broken(victim.server(), {kReset, ETIMEDOUT});
+}
+
+TEST_CASE("rdma keys: a key of memory that was added twice ends with the last of both, whichever covers it") {
+  const int windows = GENERATE(2, 0);
+  const Balance balance;
+  with_windows(windows);
+  Victim victim;
+  auto* const access = victim.ends.client.access;
+  std::vector<std::byte> memory(4 * kPage);
+  const MutableBytes all(memory), part = all.subspan(kPage, kPage);
+  REQUIRE_FALSE(access->add(part));
+  const auto key = allowed(victim.ends.client, part, RemoteAccess::kRead);
+  REQUIRE_FALSE(access->add(all));
+  tell(victim.ends.client, victim.ends.server);
+  access->remove(part);
+  CHECK(fake().attack_all(nullptr) == 1);
+  access->remove(all);
+  CHECK(fake().attack_all(nullptr) == 0);
+  access->revoke(key);
+}
+
+TEST_CASE("rdma keys: a key whose registration is under way does not outlive the taking back of its memory") {
+  const Balance balance;
+  with_windows(0);
+  Victim victim;
+  auto* const access = victim.ends.client.access;
+  std::vector<std::byte> memory(kPage);
+  REQUIRE_FALSE(access->add(memory));
+  const auto before = fake().calls("ibv_reg_mr");
+  fake().hold_registrations(1);
+  RemoteKey key;
+  std::thread allowing([&] { static_cast<void>(access->allow(memory, RemoteAccess::kWrite, key)); });
+  while (fake().calls("ibv_reg_mr") == before) std::this_thread::yield();
+  std::atomic<bool> removed{false};
+  std::thread removing([&] {
+    access->remove(memory);
+    removed = true;
+  });
+  std::this_thread::sleep_for(50ms);
+  CHECK_FALSE(removed);  // or the memory might be somebody else's by now
+  fake().hold_registrations(0);
+  removing.join();
+  CHECK(fake().attack_all(nullptr) == 0);
+  allowing.join();
+  CHECK(fake().attack_all(nullptr) == 0);
+}
+
+TEST_CASE("rdma keys: a key that waits for room in the send queue is none of memory taken back meanwhile") {
+  const Balance balance;
+  FakeVerbsDevice device;
+  fake().default_device(&device);
+  device.max_qp_wr = rdma::kLeastSendDepth;
+  fake().set_devices(&device, 1);
+  Victim victim;
+  const Region theirs(victim.ends.server, kPage), own(victim.ends.client, kPage);
+  const auto source = allowed(victim.ends.server, theirs.bytes(), RemoteAccess::kRead);
+  tell(victim.ends.server, victim.ends.client);
+  auto* const access = victim.ends.client.access;
+  std::vector<std::byte> memory(kPage);
+  REQUIRE_FALSE(access->add(memory));
+  fake().stall(victim.client_qp, 1);
+  std::size_t reads = 0;
+  while (access->read(source, 0, own.bytes(), reads).bytes > 0) ++reads;
+  for (auto room = rdma::kMemoryReserve - rdma::kControlReserve; room > 0; --room) {
+    allowed(victim.ends.client, own.bytes(), RemoteAccess::kRead);
+  }
+  RemoteKey key;
+  TransportError error;
+  std::thread allowing([&] { error = access->allow(memory, RemoteAccess::kRead, key); });
+  std::this_thread::sleep_for(50ms);
+  access->remove(memory);
+  fake().stall(victim.client_qp, 0);
+  allowing.join();
+  CHECK(static_cast<int>(error.code) == static_cast<int>(kInternal));
+  CHECK_FALSE(key);
+  CHECK(fake().attack(static_cast<std::uint32_t>(key.words[2]),
+                      reinterpret_cast<std::uint64_t>(memory.data()), memory.data(), 1,
+                      0) == IBV_WC_REM_ACCESS_ERR);
+  std::vector<OneSidedCompletion> ended(reads);
+  std::size_t count = 0;
+  REQUIRE_FALSE(await_completions(victim.ends.client, ended, count));
 }
 
 }  // namespace

@@ -194,15 +194,17 @@ void Memory::remove(MutableBytes memory) noexcept {
 }
 
 void Memory::remove_region(Region& region, Lock& lock) noexcept {
-  // Nobody finds it any more. A key that memory added otherwise covers goes on; all others end.
-  for (std::size_t i = 0; i < windows_.size() && region.keys != 0; ++i) {
+  // Nobody finds it any more. A key that memory added otherwise covers goes on; all others end, also
+  // those of memory taken back earlier that this one has covered.
+  for (std::size_t i = 0; i < windows_.size(); ++i) {
     Window& window = *windows_[i];
-    if (window.region != &region) continue;
+    if (window.state == WindowState::kFree) continue;
     const auto* begin = reinterpret_cast<const std::byte*>(window.key.words[kAddress]);
     if (find(begin, window.key.words[kBytes]) == nullptr) revoke_window(window, lock);
   }
-  if (!wait_until(lock, [&] { return region.uses == 0; })) {
-    pair_.fail({TransportErrc::kReset, ETIMEDOUT}, "an access did not end before its memory was taken back");
+  if (!wait_until(lock, [&] { return region.uses == 0 && region.registering == 0; })) {
+    pair_.fail({TransportErrc::kReset, ETIMEDOUT},
+               "an access or a registration did not end before its memory was taken back");
   }
   // Should accesses be left, the queue pair is out of service and none of them goes on.
   if (region.uses != 0) region.registration.reset();
@@ -271,11 +273,12 @@ TransportError Memory::allow(MutableBytes range, RemoteAccess access, RemoteKey&
   Registration registration{nullptr, nullptr};
   TransportError error;
   if (alone) {
-    error = register_alone(range, access, registration, lock);
+    error = register_alone(*region, range, access, registration, lock);
   } else if (!wait_until(lock, [&] { return pair_.room(Urgency::kMemory) > 0; })) {
     error = {TransportErrc::kResources, EAGAIN};
   }
   if (!error) error = pair_.error();
+  if (!error && find(range.data(), range.size()) == nullptr) error = kInvalid;  // taken back meanwhile
   Window* window = error ? nullptr : free_window(alone);
   if (!error && window == nullptr) error = {TransportErrc::kResources, ENOMEM};
   if (error) {
@@ -314,17 +317,26 @@ TransportError Memory::bind(Window& window, MutableBytes range, RemoteAccess acc
   return {};
 }
 
-TransportError Memory::register_alone(MutableBytes range, RemoteAccess access, Registration& registration,
-                                      Lock& lock) noexcept {
+TransportError Memory::register_alone(Region& region, MutableBytes range, RemoteAccess access,
+                                      Registration& registration, Lock& lock) noexcept {
   const Verbs& verbs = pair_.verbs();
   const int rights = access == RemoteAccess::kRead ? IBV_ACCESS_REMOTE_READ
                                                    : IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_LOCAL_WRITE;
+  ++region.registering;
   lock.unlock();  // it may take milliseconds
   registration = {verbs.register_memory(pair_.domain(), range.data(), range.size(), rights),
                   verbs.ibv_dereg_mr};
-  const int os_error = errno;
+  TransportError error = registration ? TransportError{} : registration_error(errno);
   lock.lock();
-  return registration ? TransportError{} : registration_error(os_error);
+  if (!error && find(range.data(), range.size()) == nullptr) {
+    // Taken back meanwhile, by one who waits for this.
+    error = kInvalid;
+    lock.unlock();
+    registration.reset();
+    lock.lock();
+  }
+  --region.registering;
+  return error;
 }
 
 void Memory::revoke(const RemoteKey& key) noexcept {

@@ -39,7 +39,7 @@ class Memory final : public OneSided, private WorkOwner {
   void remove(MutableBytes memory) noexcept override;
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey& key) noexcept override;
-  MutableBytes mapped(const RemoteKey&) noexcept override { return {}; }
+  MappedMemory mapped(const RemoteKey&) noexcept override { return {}; }
   IoResult read(const RemoteKey& key, std::uint64_t offset, MutableBytes into,
                 std::uint64_t token) noexcept override;
   IoResult write(const RemoteKey& key, std::uint64_t offset, ConstBytes from,
@@ -72,7 +72,8 @@ class Memory final : public OneSided, private WorkOwner {
     std::uint32_t adds = 1;  // of exactly these bytes, not yet removed; 0: kept for its keys only
     std::uint32_t keys = 0;  // windows that reach into it
     std::uint32_t uses = 0;  // accesses under way into or from it
-    bool parked = false;     // removed: goes with its last key and access
+    std::uint32_t registering = 0;  // keys of registrations that are being made
+    bool parked = false;            // removed: goes with its last key and access
   };
   enum class WindowState : std::uint8_t { kFree, kBound, kEnding };
   struct Window {
@@ -104,8 +105,9 @@ class Memory final : public OneSided, private WorkOwner {
   Window* free_window(bool alone) noexcept;
   void release(Window& window) noexcept;
   TransportError bind(Window& window, MutableBytes range, RemoteAccess access) noexcept;
-  TransportError register_alone(MutableBytes range, RemoteAccess access, Registration& registration,
-                                Lock& lock) noexcept;
+  /// remove() of the region waits for it; if that has begun when it ends, there is no registration.
+  TransportError register_alone(Region& region, MutableBytes range, RemoteAccess access,
+                                Registration& registration, Lock& lock) noexcept;
   void revoke_window(Window& window, Lock& lock) noexcept;
   IoResult start(ibv_wr_opcode opcode, const RemoteKey& key, std::uint64_t offset, ConstBytes here,
                  std::uint64_t token) noexcept;

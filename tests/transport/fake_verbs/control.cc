@@ -85,6 +85,7 @@ unsigned reset() {
   fabric.known_count = 0;
   fabric.calls.fill(0);
   fabric.call_faults.clear();
+  fabric.holds_registrations = false;
   fabric.work_faults.clear();
   fabric.posted.fill(0);
   fabric.receives_posted = 0;
@@ -197,6 +198,12 @@ void cut(std::uint32_t qpn) {
 void set_stale_completions(int keep) {
   const std::lock_guard lock(Fabric::get().mutex);
   Fabric::get().keeps_stale_completions = keep != 0;
+}
+
+void hold_registrations(int on) {
+  const std::lock_guard lock(Fabric::get().mutex);
+  Fabric::get().holds_registrations = on != 0;
+  Fabric::get().registrations_go_on.notify_all();
 }
 
 int fail_call(const char* function, unsigned nth, int error, unsigned times) {
@@ -343,6 +350,7 @@ constexpr FakeVerbs kControl = {
     .stall = stall,
     .cut = cut,
     .set_stale_completions = set_stale_completions,
+    .hold_registrations = hold_registrations,
     .fail_call = fail_call,
     .fail_work = fail_work,
     .raise_event = raise_event,

@@ -117,6 +117,9 @@ struct FakeVerbs {
   /// Completions of a destroyed queue pair: 1 leaves them in the completion queue (default).
   void (*set_stale_completions)(int keep);
 
+  /// Calls of ibv_reg_mr have registered, but do not return before this is off again.
+  void (*hold_registrations)(int on);
+
   // ---- faults
 
   /// Calls of `function` ("ibv_reg_mr", also "ibv_post_send", "ibv_poll_cq", "rdma_resolve_addr"

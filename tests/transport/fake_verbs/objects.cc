@@ -139,6 +139,7 @@ ibv_mr* reg_mr(ibv_pd* domain, void* address, size_t bytes, unsigned access) {
   auto& region = new_region(fabric, domain, static_cast<std::byte*>(address), start, bytes, access);
   region.locked_bytes = pages;
   fabric.locked_bytes += pages;
+  fabric.registrations_go_on.wait(call.lock, [&] { return !fabric.holds_registrations; });
   return &region.base;
 }
 

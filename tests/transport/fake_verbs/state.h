@@ -305,6 +305,8 @@ class Fabric {
   std::string first_violation;
   unsigned deepest_send_queue = 0, deepest_completion_queue = 0;
   bool keeps_stale_completions = true;
+  bool holds_registrations = false;
+  std::condition_variable registrations_go_on;
   /// Counts a call; the errno it shall fail with, or 0.
   int enter(Function function);
   /// As enter, for a failure that may be without errno: true with error 0.
