@@ -69,8 +69,9 @@ RdmaConnection::RdmaConnection(std::unique_ptr<QueuePair> pair, Descriptor wake,
       memory_(std::make_unique<Memory>(*pair_)),
       wake_(std::move(wake)),
       poll_(std::move(poll)),
+      stream_descriptor_(stream.poll_descriptor()),
       guard_({pair_->command_descriptor(), pair_->channel_descriptor(), pair_->async_descriptor(),
-              stream.poll_descriptor()}),
+              stream_descriptor_}),
       peer_(as_rdma(stream.peer())),
       same_host_(stream.same_host() || (peer.machine != 0 && peer.machine == machine_identity())),
       peer_slots_(peer.slots),
@@ -445,7 +446,9 @@ void RdmaConnection::close() noexcept {
   memory_->end_windows();
   pair_->destroy();
   memory_->end_regions();
-  if (stream_) stream_->close();
+  if (!stream_) return;
+  guard_.forget(stream_descriptor_);
+  stream_->close();
 }
 
 }  // namespace avec::rdma

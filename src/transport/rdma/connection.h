@@ -85,9 +85,10 @@ class RdmaConnection final : public Connection, private WorkOwner {
   std::unique_ptr<QueuePair> pair_;
   std::unique_ptr<Memory> memory_;
   std::unique_ptr<Connection> stream_;
-  const Descriptor wake_;  // lives as long as this, so that wake() of any thread finds it
-  const Descriptor poll_;  // epoll of the completion channel, the events and the stream
-  const ForkGuard guard_;
+  const Descriptor wake_;        // lives as long as this, so that wake() of any thread finds it
+  const Descriptor poll_;        // epoll of the completion channel, the events and the stream
+  const int stream_descriptor_;  // as guarded
+  ForkGuard guard_;
   const std::string peer_;
   const bool same_host_;
   const std::uint32_t peer_slots_;

@@ -8,35 +8,49 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 
 #include "base/handle.h"
 
 namespace avec::rdma {
-namespace {
 
-/// The guards of this process. Locked over fork(), so that the child finds it whole.
-struct Guards {
-  std::mutex mutex;
-  std::vector<const std::vector<int>*> descriptors;
+/// A descriptor of a guard. Cells are used again and never freed, so that a fork finds all of them
+/// whole at any moment.
+struct ForkCell {
+  std::atomic<int> descriptor;
+  ForkCell* next;
 };
 
-// Never destroyed: connections of static objects may end later.
-Guards& guards() {
-  static Guards* const instance = [] {
-    auto* made = new Guards;
-    ::pthread_atfork([] { guards().mutex.lock(); }, [] { guards().mutex.unlock(); },
-                     [] {
-                       for (const auto* list : guards().descriptors) {
-                         for (const int fd : *list) ::close(fd);
-                       }
-                       guards().mutex.unlock();
-                     });
-    return made;
-  }();
-  return *instance;
+namespace {
+
+// What a cell's descriptor is besides a number.
+constexpr int kFreeCell = -1;      // of no guard
+constexpr int kNoDescriptor = -2;  // of a guard, with nothing to close any more
+
+constinit std::atomic<ForkCell*> fork_cells{nullptr};
+constinit std::atomic<bool> fork_handled{false};
+
+void close_in_child() {
+  for (ForkCell* cell = fork_cells.load(); cell != nullptr; cell = cell->next) {
+    const int descriptor = cell->descriptor.load();
+    if (descriptor < 0) continue;
+    ::close(descriptor);
+    // Once: later the number may be a file of this child's, which may fork as well.
+    cell->descriptor.store(kNoDescriptor);
+  }
+}
+
+ForkCell* take_cell(int descriptor) {
+  for (ForkCell* cell = fork_cells.load(); cell != nullptr; cell = cell->next) {
+    int free = kFreeCell;
+    if (cell->descriptor.compare_exchange_strong(free, descriptor)) return cell;
+  }
+  auto* made = new ForkCell{descriptor, fork_cells.load()};
+  while (!fork_cells.compare_exchange_weak(made->next, made)) {
+  }
+  return made;
 }
 
 std::string memlock_advice() {
@@ -144,17 +158,25 @@ std::uint64_t machine_identity() noexcept {
   return hash;
 }
 
-ForkGuard::ForkGuard(std::vector<int> descriptors)
-    : descriptors_(std::move(descriptors)), process_(::getpid()) {
-  auto& all = guards();
-  const std::scoped_lock lock(all.mutex);
-  all.descriptors.push_back(&descriptors_);
+ForkGuard::ForkGuard() : process_(::getpid()) {}
+
+ForkGuard::ForkGuard(std::initializer_list<int> descriptors) : ForkGuard() {
+  // Twice by two threads does no harm.
+  if (!fork_handled.load() && ::pthread_atfork(nullptr, nullptr, close_in_child) == 0) fork_handled = true;
+  cells_.reserve(descriptors.size());
+  for (const int descriptor : descriptors) {
+    if (descriptor >= 0) cells_.push_back(take_cell(descriptor));
+  }
 }
 
 ForkGuard::~ForkGuard() {
-  auto& all = guards();
-  const std::scoped_lock lock(all.mutex);
-  std::erase(all.descriptors, &descriptors_);
+  for (ForkCell* cell : cells_) cell->descriptor.store(kFreeCell);
+}
+
+void ForkGuard::forget(int descriptor) noexcept {
+  for (ForkCell* cell : cells_) {
+    if (cell->descriptor.load() == descriptor) cell->descriptor.store(kNoDescriptor);
+  }
 }
 
 bool ForkGuard::forked() const noexcept { return ::getpid() != process_; }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -99,19 +100,27 @@ std::uint32_t random_psn() noexcept;
 /// The same in every process of this machine until it boots again; 0: unknown.
 std::uint64_t machine_identity() noexcept;
 
+struct ForkCell;
+
 /// Closes descriptors in a forked child, so that the end of this process is the end of its queue
-/// pairs and streams, whatever its children do. One per connection.
+/// pairs and streams, whatever its children do. One per connection. Nothing is locked over fork():
+/// other fork handlers wait for locks, whose holders open and close connections.
 class ForkGuard {
  public:
-  explicit ForkGuard(std::vector<int> descriptors);
+  explicit ForkGuard(std::initializer_list<int> descriptors);
   ~ForkGuard();
   ForkGuard(const ForkGuard&) = delete;
   ForkGuard& operator=(const ForkGuard&) = delete;
+  /// To be called before a descriptor is closed while the guard lives: then its number may become
+  /// that of any file of the program. One thread at a time.
+  void forget(int descriptor) noexcept;
   /// True in a forked child: there is nothing left to close in order.
   bool forked() const noexcept;
 
  private:
-  const std::vector<int> descriptors_;
+  ForkGuard();
+
+  std::vector<ForkCell*> cells_;
   const int process_;
 };
 
