@@ -1,7 +1,9 @@
 // The contract over a TCP connection with stripes; what hostile and broken ones do.
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <map>
@@ -110,7 +112,9 @@ ConnectResult StripesBackend::Wrapped::connect(std::string_view url, Deadline de
   ::getsockname(tcp::native_descriptor(*result.connection), reinterpret_cast<sockaddr*>(&own), &bytes);
   const auto name = "tcp://127.0.0.1:" + std::to_string(ntohs(own.sin_port));
   tcp::offer_stripes(*result.connection,
-                     {.count = 3, .open = [ends = backend_.ends_, name] { return ends->open_stripe(name); }});
+                     {.count = 3,
+                      .open = [ends = backend_.ends_, name] { return ends->open_stripe(name); },
+                      .first_wait = std::chrono::seconds(20)});  // the contract's first range is allowed
   return result;
 }
 
@@ -128,9 +132,12 @@ struct Hostile {
     int ends[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
     mine = Descriptor(ends[1]);
-    auto theirs = std::make_shared<std::atomic<int>>(ends[0]);
-    REQUIRE(tcp::offer_stripes(*pair.client,
-                               {.count = 1, .open = [theirs] { return tcp::adopt(theirs->exchange(-1)); }}));
+    theirs = ends[0];
+    auto once = std::make_shared<std::atomic<int>>(theirs);
+    send({tcp::StripeRequest::kReady, 0, {}, 0, 0});
+    REQUIRE(tcp::offer_stripes(*pair.client, {.count = 1,
+                                              .open = [once] { return tcp::adopt(once->exchange(-1)); },
+                                              .first_wait = std::chrono::seconds(20)}));
     access = pair.client->one_sided();
     REQUIRE(access != nullptr);
     memory = access->allocate(kPage, nullptr).memory;
@@ -162,6 +169,7 @@ struct Hostile {
   }
   Pair pair;
   Descriptor mine;
+  int theirs = -1;  // the client's end of it, which a stripe owns
   OneSided* access = nullptr;
   MutableBytes memory;
   RemoteKey readable, writable;
@@ -196,7 +204,7 @@ TEST_CASE("stripes: a request for what is not allowed is refused, and the stripe
 TEST_CASE("stripes: a request that makes no sense ends the connection") {
   using R = tcp::StripeRequest;
   for (const auto& request :
-       {R{0, 0, {}, 0, 1}, R{3, 0, {}, 0, 1}, R{R::kRead, 1, {}, 0, 1}, R{R::kRead, 0, {}, 0, 0},
+       {R{0, 0, {}, 0, 1}, R{4, 0, {}, 0, 1}, R{R::kReady, 0, {}, 0, 0}, R{R::kRead, 1, {}, 0, 1}, R{R::kRead, 0, {}, 0, 0},
         R{R::kWrite, 0, {}, 0, tcp::kMaxStripePart + 1}, R{R::kRead, 0, {}, 0, UINT64_MAX}}) {
     Hostile hostile;
     hostile.send(request);
@@ -227,8 +235,10 @@ TEST_CASE("stripes: one that ends in the middle of a write ends the connection")
   CHECK(hostile.client_end() == TransportErrc::kReset);
 }
 
-TEST_CASE("stripes: one that ends between requests ends nothing") {
+TEST_CASE("stripes: one that ends between requests ends nothing while no range is allowed") {
   Hostile hostile;
+  hostile.access->revoke(hostile.readable);
+  hostile.access->revoke(hostile.writable);
   hostile.mine.reset();
   CHECK(hostile.pair.client->wait(false, in(50ms)).code == TransportErrc::kTimeout);
   CHECK(send_text(*hostile.pair.client, "on").bytes == 2);
@@ -247,16 +257,57 @@ TEST_CASE("stripes: a peer that stops in the middle of a write does not hold a r
   CHECK(hostile.memory[3] == std::byte{0});
 }
 
+TEST_CASE("stripes: the last that ends ends the connection when the executor may count on a range") {
+  Hostile hostile;
+  hostile.mine.reset();
+  CHECK(hostile.client_end() == TransportErrc::kReset);
+}
+
+TEST_CASE("stripes: memory is not used any more once removed, also while another thread revokes its key") {
+  Hostile hostile;
+  hostile.send({tcp::StripeRequest::kWrite, 0, hostile.writable, 0, 10});
+  CHECK(::send(hostile.mine.get(), "abc", 3, MSG_NOSIGNAL) == 3);
+  while (hostile.memory[0] == std::byte{0}) std::this_thread::yield();
+  std::thread other([&] { hostile.access->revoke(hostile.writable); });
+  std::this_thread::sleep_for(100ms);  // it waits for the write by now
+  hostile.access->remove(hostile.memory);
+  static_cast<void>(::send(hostile.mine.get(), "defghij", 7, MSG_NOSIGNAL));
+  std::this_thread::sleep_for(100ms);
+  CHECK(hostile.memory[3] == std::byte{0});
+  other.join();
+}
+
+TEST_CASE("stripes: the child of a fork keeps none of them open") {
+  Hostile hostile;
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    tcp::forget_stripes_after_fork(*hostile.pair.client);
+    ::_exit(::fcntl(hostile.theirs, F_GETFD) < 0 && errno == EBADF ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  hostile.memory[5] = std::byte{77};  // the parent's are as before
+  hostile.send({tcp::StripeRequest::kRead, 0, hostile.readable, 5, 1});
+  CHECK(hostile.reply().status == tcp::StripeReply::kDone);
+}
+
 /// An executor's end whose only stripe is in the test's hands: the client that is not one.
 struct FalseClient : Hostile {
   FalseClient() {
     int ends[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    access->revoke(readable);
+    access->revoke(writable);
     mine = Descriptor(ends[1]);
     stripes = tcp::accept_stripes(*pair.server);
     REQUIRE(stripes);
     into = stripes->allocate(kPage, nullptr).memory;
-    stripes->join(tcp::adopt(ends[0]));
+    REQUIRE(stripes->join(tcp::adopt(ends[0])));
+    tcp::StripeRequest ready;
+    REQUIRE(::recv(mine.get(), &ready, sizeof ready, MSG_WAITALL) == sizeof ready);
+    CHECK(ready.kind == tcp::StripeRequest::kReady);
     REQUIRE(stripes->read({{1, 2, 3, 4}}, 0, into, 9).bytes == kPage);
     tcp::StripeRequest request;
     REQUIRE(::recv(mine.get(), &request, sizeof request, MSG_WAITALL) == sizeof request);
@@ -323,38 +374,128 @@ TEST_CASE("stripes: a client that stops in the middle of an answer does not hold
   CHECK(ended.error);
 }
 
-TEST_CASE("stripes: without any that could be opened the connection ends, with some it goes on") {
-  for (const int opened : {0, 1}) {
-    auto& tcp = *find_transport("tcp://");
-    auto listening = tcp.listen("tcp://127.0.0.1:0");
-    auto client = tcp.connect(listening.listener->address(), soon()).connection;
-    const auto server = accept(*listening.listener);
-    int ends[2];
-    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-    const Descriptor mine(ends[1]);
-    auto theirs = std::make_shared<std::atomic<int>>(ends[0]);
-    REQUIRE(tcp::offer_stripes(*client, {.count = 4, .open = [theirs, opened] {
-                                           return opened ? tcp::adopt(theirs->exchange(-1)) : nullptr;
-                                         }}));
-    const auto memory = client->one_sided()->allocate(kPage, nullptr).memory;
-    RemoteKey key;
-    REQUIRE_FALSE(client->one_sided()->allow(memory, RemoteAccess::kRead, key));
-    if (opened) {
-      CHECK(client->wait(false, in(50ms)).code == TransportErrc::kTimeout);
-    } else {
-      CHECK(end_of(*client) == TransportErrc::kReset);
-      ::close(ends[0]);
-    }
-    client->close();
+/// A client that offers stripes, and what it was told.
+struct Offering {
+  Offering(unsigned count, std::function<std::unique_ptr<Connection>()> open, std::chrono::milliseconds wait = 20s)
+      : pair(Hostile::plain_pair()) {
+    REQUIRE(tcp::offer_stripes(*pair.client, {.count = count,
+                                              .open = std::move(open),
+                                              .first_wait = wait,
+                                              .none_opened = [told = told] { ++*told; }}));
+    memory = pair.client->one_sided()->allocate(kPage, nullptr).memory;
+  }
+  ~Offering() {
+    pair.client->close();
     ::munmap(memory.data(), memory.size());
   }
+  TransportErrc allow() {
+    RemoteKey key;
+    return pair.client->one_sided()->allow(memory, RemoteAccess::kRead, key).code;
+  }
+  bool goes_on() {
+    return send_text(*pair.client, "on").bytes == 2 && receive_text(*pair.server, 2) == "on" &&
+           pair.client->wait(false, in(20ms)).code == TransportErrc::kTimeout;
+  }
+  const std::shared_ptr<std::atomic<int>> told = std::make_shared<std::atomic<int>>(0);
+  Pair pair;
+  MutableBytes memory;
+};
+
+TEST_CASE("stripes: without any that could be opened nothing is allowed, and the connection goes on") {
+  Offering offering(4, [] { return nullptr; });
+  for (int i = 0; i < 3; ++i) CHECK(offering.allow() == TransportErrc::kNotViable);
+  CHECK(*offering.told == 1);
+  CHECK(offering.goes_on());
+}
+
+TEST_CASE("stripes: those that end before the executor has taken them are as if not opened") {
+  std::atomic<int> number{0};
+  // What stands between accepts and hangs up; says something else; or resets.
+  Offering offering(3, [&number] {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return std::unique_ptr<Connection>();
+    const Descriptor far(ends[1]);
+    auto near = tcp::adopt(ends[0]);
+    const int which = number++;
+    const std::string other(sizeof(tcp::StripeRequest), 'x');
+    if (which == 1) static_cast<void>(::send(far.get(), other.data(), other.size(), MSG_NOSIGNAL));
+    if (which == 2) static_cast<void>(::send(ends[0], "unread", 6, MSG_NOSIGNAL));
+    return near;
+  });
+  CHECK(offering.allow() == TransportErrc::kNotViable);
+  CHECK(number == 3);
+  CHECK(*offering.told == 1);
+  CHECK(offering.goes_on());
+}
+
+TEST_CASE("stripes: one that is ready is enough") {
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Descriptor mine(ends[1]);
+  const tcp::StripeRequest ready{tcp::StripeRequest::kReady, 0, {}, 0, 0};
+  REQUIRE(::send(mine.get(), &ready, sizeof ready, MSG_NOSIGNAL) == sizeof ready);
+  auto theirs = std::make_shared<std::atomic<int>>(ends[0]);
+  Offering offering(4, [theirs] { return tcp::adopt(theirs->exchange(-1)); });
+  CHECK(offering.allow() == TransportErrc::kNone);
+  CHECK(*offering.told == 0);
+  CHECK(offering.goes_on());
+}
+
+TEST_CASE("stripes: while none is ready yet nothing is allowed, later it is") {
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Descriptor mine(ends[1]);
+  auto theirs = std::make_shared<std::atomic<int>>(ends[0]);
+  Offering offering(1, [theirs] { return tcp::adopt(theirs->exchange(-1)); }, 1ms);
+  CHECK(offering.allow() == TransportErrc::kNotViable);
+  const tcp::StripeRequest ready{tcp::StripeRequest::kReady, 0, {}, 0, 0};
+  REQUIRE(::send(mine.get(), &ready, sizeof ready, MSG_NOSIGNAL) == sizeof ready);
+  const auto until = soon();
+  while (offering.allow() != TransportErrc::kNone && std::chrono::steady_clock::now() < until)
+    std::this_thread::yield();
+  CHECK(offering.allow() == TransportErrc::kNone);
+}
+
+TEST_CASE("stripes: one for which the executor has no thread is closed, and the others go on") {
+  auto pair = Hostile::plain_pair();
+  const auto stripes = tcp::accept_stripes(*pair.server);
+  REQUIRE(stripes);
+  const auto join = [&] {
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    const bool joined = stripes->join(tcp::adopt(ends[0]));
+    return std::pair(joined, Descriptor(ends[1]));
+  };
+  const auto first = join();
+  CHECK(first.first);
+  pthread_attr_t usual, vast;
+  REQUIRE(::pthread_getattr_default_np(&usual) == 0);
+  REQUIRE(::pthread_attr_init(&vast) == 0);
+  REQUIRE(::pthread_attr_setstacksize(&vast, std::size_t{1} << 62) == 0);  // no thread has room for it
+  REQUIRE(::pthread_setattr_default_np(&vast) == 0);
+  const auto second = join();
+  REQUIRE(::pthread_setattr_default_np(&usual) == 0);
+  CHECK_FALSE(second.first);
+  std::byte byte{};
+  CHECK(::recv(second.second.get(), &byte, 1, 0) == 0);
+  tcp::StripeRequest ready;
+  CHECK(::recv(first.second.get(), &ready, sizeof ready, MSG_WAITALL) == sizeof ready);
+  CHECK_FALSE(stripes->broken());
+  CHECK(join().first);
+  pair.server->close();
 }
 
 TEST_CASE("stripes: small ranges are left to the stream") {
   auto& tcp = *find_transport("tcp://");
   auto listening = tcp.listen("tcp://127.0.0.1:0");
   auto client = tcp.connect(listening.listener->address(), soon()).connection;
-  REQUIRE(tcp::offer_stripes(*client, {.count = 1, .least_bytes = 1000, .open = [] { return nullptr; }}));
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Descriptor mine(ends[1]);
+  const tcp::StripeRequest ready{tcp::StripeRequest::kReady, 0, {}, 0, 0};
+  REQUIRE(::send(mine.get(), &ready, sizeof ready, MSG_NOSIGNAL) == sizeof ready);
+  REQUIRE(tcp::offer_stripes(
+      *client, {.count = 1, .least_bytes = 1000, .open = [end = ends[0]] { return tcp::adopt(end); }, .first_wait = std::chrono::seconds(20)}));
   auto& access = *client->one_sided();
   const auto memory = access.allocate(kPage, nullptr).memory;
   RemoteKey key;

@@ -16,8 +16,8 @@ wire::Answer<> Door::enter(std::unique_ptr<Connection> connection, const wire::P
   if (stripes_ == nullptr)
     return std::unexpected(
         wire::Refused{wire::RefusalCode::Malformed, "a stripe of a connection that has none"});
-  stripes_->join(std::move(connection));
-  session_.wake();  // copies may wait for it
+  if (!stripes_->join(std::move(connection)))
+    return std::unexpected(wire::Refused{wire::RefusalCode::Busy, "no room for a stripe, or its session is over"});
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <system_error>
 
 #include "transport/tcp/factory.h"
 #include "transport/tcp/stripes.h"
@@ -35,14 +36,17 @@ class SignalsOff {
   sigset_t before_;
 };
 
-/// Receives exactly so many bytes of a blocking socket. kClosed: it ended before the first.
+/// Receives exactly so many bytes of a blocking socket. kClosed: it ended, in order or not, before
+/// the first.
 TransportError receive_exactly(int fd, MutableBytes into) {
   std::size_t got = 0;
   while (got < into.size()) {
     const auto part = ::recv(fd, into.data() + got, into.size() - got, MSG_WAITALL);
-    if (part == 0) return {got == 0 ? TransportErrc::kClosed : TransportErrc::kReset, 0};
-    if (part < 0 && errno != EINTR) return stream_error(errno);
-    if (part > 0) got += static_cast<std::size_t>(part);
+    if (part < 0 && errno == EINTR) continue;
+    if (part <= 0 && got == 0) return {TransportErrc::kClosed, part < 0 ? errno : 0};
+    if (part == 0) return {TransportErrc::kReset, 0};
+    if (part < 0) return stream_error(errno);
+    got += static_cast<std::size_t>(part);
   }
   return {};
 }
@@ -66,6 +70,10 @@ TransportError send_exactly(int fd, ConstBytes header, ConstBytes bytes) {
 
 }  // namespace
 
+OwnerStripes::OwnerStripes(StripeOptions options) : options_(std::move(options)) {
+  for (Place& place : sockets_) place.store(-1, std::memory_order_relaxed);
+}
+
 OneSidedTraits OwnerStripes::traits() const noexcept {
   auto traits = Stripes::traits();
   traits.add_from = options_.add_from;
@@ -82,7 +90,11 @@ TransportError OwnerStripes::allow(MutableBytes range, RemoteAccess access, Remo
   std::array<std::uint64_t, 3> nonce{};
   if (::getrandom(nonce.data(), sizeof nonce, 0) != sizeof nonce) return {TransportErrc::kInternal, errno};
   try {
-    if (started_ == 0) start();
+    if (!await_stripe(lock)) {
+      const auto error = over();
+      return error ? error : TransportError{TransportErrc::kNotViable, 0};
+    }
+    if (!is_added(range)) return {TransportErrc::kInternal, EINVAL};  // the lock was given up
     const auto name = ++last_name_;
     key = {{name, nonce[0], nonce[1], nonce[2]}};
     grants_.emplace(name, Grant{range, access, key});
@@ -112,13 +124,19 @@ void OwnerStripes::take_back(std::unique_lock<std::mutex>& lock, std::uint64_t n
   grants_.erase(name);
 }
 
+// Until nobody uses a range that is gone, those included that another thread is taking back.
 void OwnerStripes::memory_gone(std::unique_lock<std::mutex>& lock) {
   while (true) {
     const auto found = std::find_if(grants_.begin(), grants_.end(), [&](const auto& entry) {
-      return !entry.second.revoked && !is_added(entry.second.range);
+      const Grant& grant = entry.second;
+      return (!grant.revoked || grant.users > 0) && !is_added(grant.range);
     });
     if (found == grants_.end()) return;
-    take_back(lock, found->first);
+    if (found->second.revoked) {
+      changed_.wait(lock);  // whoever takes it back breaks it off in time
+    } else {
+      take_back(lock, found->first);
+    }
   }
 }
 
@@ -131,7 +149,10 @@ IoResult OwnerStripes::write(const RemoteKey&, std::uint64_t, ConstBytes, std::u
 }
 
 void OwnerStripes::shut_down() {
-  for (const int socket : sockets_) ::shutdown(socket, SHUT_RDWR);
+  for (const Place& place : sockets_) {
+    if (const int socket = place.load(std::memory_order_relaxed); socket >= 0) ::shutdown(socket, SHUT_RDWR);
+  }
+  changed_.notify_all();
 }
 
 void OwnerStripes::end() noexcept {
@@ -139,41 +160,94 @@ void OwnerStripes::end() noexcept {
   ended_ = true;
   for (auto& [name, grant] : grants_) grant.revoked = true;
   shut_down();
-  changed_.wait(lock, [&] { return sockets_.empty(); });
+  changed_.wait(lock, [&] {
+    return std::all_of(sockets_.begin(), sockets_.end(),
+                       [](const Place& place) { return place.load(std::memory_order_relaxed) < 0; });
+  });
+}
+
+void OwnerStripes::forget_after_fork() noexcept {
+  for (Place& place : sockets_) {
+    if (const int socket = place.exchange(-1, std::memory_order_relaxed); socket >= 0) ::close(socket);
+  }
 }
 
 // ---- threads ---------------------------------------------------------------------------
 
 void OwnerStripes::start() {
+  started_ = true;
+  first_until_ = std::chrono::steady_clock::now() + options_.first_wait;
   const SignalsOff off;
-  for (unsigned i = 0; i < options_.count; ++i) {
-    std::thread([self = shared_from_this()] { self->run(); }).detach();
-    ++started_;
+  try {
+    while (threads_ < options_.count) {
+      std::thread([self = shared_from_this(), &place = sockets_[threads_]] { self->run(place); }).detach();
+      ++threads_;
+    }
+  } catch (const std::system_error&) {
+    // Fewer are enough; without any it is as if none could be opened.
+    if (threads_ == 0 && options_.none_opened) options_.none_opened();
   }
 }
 
-void OwnerStripes::run() {
+/// Starts them; false where none is ready, after a short wait if that was not known yet.
+bool OwnerStripes::await_stripe(std::unique_lock<std::mutex>& lock) {
+  if (!started_) start();
+  changed_.wait_until(lock, first_until_, [&] { return ready_ > 0 || threads_ == 0 || over(); });
+  return ready_ > 0 && !over();
+}
+
+void OwnerStripes::run(Place& place) {
   ::pthread_setname_np(::pthread_self(), "avec-stripe");
   auto connection = options_.open();
   Descriptor socket(connection ? release_descriptor(*connection) : -1);
   connection.reset();
   if (socket) ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) & ~O_NONBLOCK);
-  {
-    const std::unique_lock lock(mutex_);
-    if (over()) return;
-    if (!socket) {
-      // Fewer are enough. Without any the executor would wait for ever.
-      if (++not_opened_ == started_) break_with({TransportErrc::kReset, ECONNREFUSED});
-      return;
-    }
-    sockets_.push_back(socket.get());
-  }
-  const auto error = serve(socket.get());
+  const bool ready = socket && enter(place, socket.get()) && becomes_ready(socket.get());
+  TransportError error;
+  if (ready) error = serve(socket.get());
   const std::unique_lock lock(mutex_);
-  if (error.code != TransportErrc::kClosed) break_with(error);
-  std::erase(sockets_, socket.get());
+  if (ready && error.code != TransportErrc::kClosed) break_with(error);
+  thread_ended(ready);
+  place.store(-1, std::memory_order_relaxed);
   socket.reset();
   changed_.notify_all();
+}
+
+/// False: the connection is over.
+bool OwnerStripes::enter(Place& place, int socket) {
+  const std::unique_lock lock(mutex_);
+  if (over()) return false;
+  place.store(socket, std::memory_order_relaxed);
+  return true;
+}
+
+/// Whether the executor has taken the stripe. That it was opened says little: something between may
+/// have accepted it.
+bool OwnerStripes::becomes_ready(int socket) {
+  timeval limit{std::chrono::seconds(kStripeReadyDeadline).count(), 0};
+  ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  StripeRequest first;
+  if (receive_exactly(socket, std::as_writable_bytes(std::span(&first, 1)))) return false;
+  if (first.kind != StripeRequest::kReady || first.reserved != 0 || first.key || first.offset != 0 || first.bytes != 0)
+    return false;
+  limit = {};
+  ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  const std::unique_lock lock(mutex_);
+  if (over()) return false;
+  ++ready_;
+  any_ready_ = true;
+  changed_.notify_all();
+  return true;
+}
+
+void OwnerStripes::thread_ended(bool was_ready) {
+  --threads_;
+  if (was_ready) --ready_;
+  if (over()) return;
+  // The executor would wait for ever for ranges that it was told of; without any there is the stream.
+  const bool told = std::any_of(grants_.begin(), grants_.end(), [](const auto& entry) { return !entry.second.revoked; });
+  if (ready_ == 0 && told) break_with({TransportErrc::kReset, ECONNRESET});
+  if (threads_ == 0 && !any_ready_ && options_.none_opened) options_.none_opened();
 }
 
 /// Answers until the stripe ends; kClosed: between two requests.

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <system_error>
 
 #include "transport/tcp/factory.h"
 #include "transport/tcp/stripes.h"
@@ -38,8 +39,12 @@ struct PeerStripes::Part {
 
 class PeerStripes::Stripe {
  public:
+  /// Throws where the process has no descriptor or thread left.
   Stripe(PeerStripes& all, Descriptor socket)
-      : all_(all), socket_(std::move(socket)), event_(make_wake_descriptor()), thread_([this] { run(); }) {}
+      : all_(all), socket_(std::move(socket)), event_(make_wake_descriptor()) {
+    if (!event_) throw std::system_error(errno, std::generic_category());
+    thread_ = std::thread([this] { run(); });
+  }
   ~Stripe() { thread_.join(); }
   Stripe(const Stripe&) = delete;
   Stripe& operator=(const Stripe&) = delete;
@@ -59,6 +64,7 @@ class PeerStripes::Stripe {
 
  private:
   void run();
+  void say_ready(TransportError& error);
   bool take_queued();
   bool send(TransportError& error);
   bool receive(TransportError& error);
@@ -77,7 +83,7 @@ class PeerStripes::Stripe {
   StripeReply reply_;
   std::size_t reply_got_ = 0, payload_got_ = 0;
 
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;
 };
 
 // ---- a stripe's thread -----------------------------------------------------------------
@@ -85,6 +91,7 @@ class PeerStripes::Stripe {
 void PeerStripes::Stripe::run() {
   ::pthread_setname_np(::pthread_self(), "avec-stripe");
   TransportError error;
+  say_ready(error);
   while (!error && take_queued()) {
     bool moved = send(error);
     if (!error) moved |= receive(error);
@@ -92,14 +99,23 @@ void PeerStripes::Stripe::run() {
   }
   const std::unique_lock lock(all_.mutex_);
   gone = true;
-  // A stripe that nobody uses may end; parts that were given meanwhile have no way any more.
+  // A stripe that nobody uses may end, in order or not: its client may have given it up. Parts that
+  // were given meanwhile have no way any more.
   const bool unused = parts_.empty() && queued_.empty();
-  if (error && (error.code != TransportErrc::kClosed || !unused))
+  if (error && (error.os_error == EPROTO || !unused))
     all_.break_with({TransportErrc::kReset, error.os_error});
   for (auto* parts : {&parts_, &queued_}) {
     for (auto& part : *parts) all_.part_ended(part, all_.over());
     parts->clear();
   }
+}
+
+void PeerStripes::Stripe::say_ready(TransportError& error) {
+  StripeRequest ready;
+  ready.kind = StripeRequest::kReady;
+  // Nothing was sent before: there is room.
+  if (::send(socket_.get(), &ready, sizeof ready, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof ready)
+    error = {TransportErrc::kClosed, 0};
 }
 
 /// False: the connection is over.
@@ -216,16 +232,19 @@ void PeerStripes::Stripe::wait() {
 PeerStripes::PeerStripes() = default;
 PeerStripes::~PeerStripes() { end(); }
 
-void PeerStripes::join(std::unique_ptr<Connection> connection) {
+bool PeerStripes::join(std::unique_ptr<Connection> connection) noexcept {
   Descriptor socket(connection ? release_descriptor(*connection) : -1);
   const std::unique_lock lock(mutex_);
-  if (!socket || over() || stripes_.size() >= kMaxStripes) return;
+  if (!socket || over() || stripes_.size() >= kMaxStripes) return false;
   // Blocking: MSG_DONTWAIT says where it must not.
   ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) & ~O_NONBLOCK);
-  stripes_.push_back(std::make_unique<Stripe>(*this, std::move(socket)));
-  for (auto& part : early_) stripes_.back()->give(std::move(part));
-  early_.clear();
-  stripes_.back()->tell();
+  try {
+    stripes_.reserve(stripes_.size() + 1);  // nothing throws once the thread runs
+    stripes_.push_back(std::make_unique<Stripe>(*this, std::move(socket)));
+    return true;
+  } catch (const std::exception&) {
+    return false;  // the client does without it: it was not told that the stripe is ready
+  }
 }
 
 TransportError PeerStripes::allow(MutableBytes, RemoteAccess, RemoteKey&) noexcept {
@@ -245,7 +264,7 @@ IoResult PeerStripes::begin(std::uint32_t kind, const RemoteKey& key, std::uint6
   for (const auto& stripe : stripes_) {
     if (!stripe->gone) usable.push_back(stripe.get());
   }
-  if (usable.empty() && !stripes_.empty()) {
+  if (usable.empty()) {  // the client allows nothing before it knows of one
     break_with({TransportErrc::kReset, ECONNRESET});
     return {0, broken_};
   }
@@ -257,10 +276,6 @@ IoResult PeerStripes::begin(std::uint32_t kind, const RemoteKey& key, std::uint6
     for (std::size_t at = 0; at < here.size(); at += kStripePartBytes) {
       const auto bytes = here.subspan(at, std::min(kStripePartBytes, here.size() - at));
       Part part{access, {kind, 0, key, offset + at, bytes.size()}, bytes};
-      if (usable.empty()) {
-        early_.push_back(std::move(part));
-        continue;
-      }
       auto* const stripe = *std::min_element(usable.begin(), usable.end(), [](const auto* a, const auto* b) {
         return a->queued_bytes < b->queued_bytes;
       });
@@ -308,8 +323,6 @@ std::size_t PeerStripes::completed(std::span<OneSidedCompletion> ended) noexcept
 // they are not.
 void PeerStripes::shut_down() {
   for (const auto& stripe : stripes_) stripe->shut_down();
-  for (auto& part : early_) part_ended(part, over());
-  early_.clear();
 }
 
 void PeerStripes::end() noexcept {

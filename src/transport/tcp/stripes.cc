@@ -104,6 +104,10 @@ bool offer_stripes(Connection& connection, StripeOptions options) {
   return tcp->use(std::make_shared<OwnerStripes>(std::move(options)), End::kClient);
 }
 
+void forget_stripes_after_fork(Connection& connection) noexcept {
+  if (auto* const owner = dynamic_cast<OwnerStripes*>(connection.one_sided())) owner->forget_after_fork();
+}
+
 std::shared_ptr<PeerStripes> accept_stripes(Connection& connection) {
   auto* const tcp = tcp_of(connection);
   auto stripes = std::make_shared<PeerStripes>();

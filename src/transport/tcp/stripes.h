@@ -2,18 +2,22 @@
 // client (avec/one_sided.h). Large payload then travels on several streams at a time, from where
 // it lies to where it belongs, and no frame waits behind it.
 //
-// On a stripe the executor sends requests; the client answers them one after the other:
+// On a stripe the executor says that it has taken it, and sends requests; the client answers them
+// one after the other:
 //
+//   StripeRequest{ready}            --->
 //   StripeRequest{read}             --->
 //                                   <---  StripeReply, then the bytes
 //   StripeRequest{write}, the bytes --->
 //                                   <---  StripeReply
 //
 // An access of the executor is cut into parts, which all stripes share. A key names a range in the
-// client's table; nothing is registered, a range is checked at each request. A stripe that breaks
+// client's table; nothing is registered, a range is checked at each request. Nothing is allowed
+// before one stripe is ready, so that what cannot be opened costs no session. A stripe that breaks
 // while it is used breaks the connection; one that is not used may end.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -40,10 +44,13 @@ inline constexpr std::uint64_t kMaxStripePart = 16 << 20;
 inline constexpr std::size_t kMaxStripeAccesses = 64;
 /// How long revoke() and close() let a part that is under way go on before they break it off.
 inline constexpr auto kStripeGrace = 1000ms;
+/// How long a stripe that has been opened may take until the executor says that it is ready.
+inline constexpr auto kStripeReadyDeadline = 10s;
 
 /// What is sent on a stripe: little endian, as both machines are. docs/wire.md.
 struct StripeRequest {
-  static constexpr std::uint32_t kRead = 1, kWrite = 2;
+  /// kReady: everything else is zero, and nobody answers.
+  static constexpr std::uint32_t kRead = 1, kWrite = 2, kReady = 3;
   std::uint32_t kind = 0;
   std::uint32_t reserved = 0;
   RemoteKey key;
@@ -68,7 +75,7 @@ class Stripes : public OneSided {
   void free(MutableBytes memory, bool keep_reserved) noexcept override;
   TransportError add(MutableBytes memory) noexcept override;
   void remove(MutableBytes memory) noexcept override;
-  MutableBytes mapped(const RemoteKey&) noexcept override { return {}; }
+  MappedMemory mapped(const RemoteKey&) noexcept override { return {}; }
 
   /// Readable when completed() or broken() has something to say.
   int descriptor() const noexcept { return news_.get(); }
@@ -111,23 +118,33 @@ struct StripeOptions {
   /// thread of its own for each stripe, when the first range is allowed; may outlive the session
   /// by its own deadline.
   std::function<std::unique_ptr<Connection>()> open;
+  /// The first range waits so long for a stripe; until there is one the stream does.
+  std::chrono::milliseconds first_wait{500};
+  /// Told once, where no stripe could be opened. By a thread of its own, before the connection has
+  /// been closed; may not use the connection.
+  std::function<void()> none_opened;
 };
 
 /// The client's end: owns memory. Its threads hold it too: one that still connects when the
 /// connection ends is not waited for.
 class OwnerStripes final : public Stripes, public std::enable_shared_from_this<OwnerStripes> {
  public:
-  explicit OwnerStripes(StripeOptions options) : options_(std::move(options)) {}
+  explicit OwnerStripes(StripeOptions options);
 
   OneSidedTraits traits() const noexcept override;
+  /// kNotViable: no stripe is ready (yet).
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey& key) noexcept override;
   IoResult read(const RemoteKey&, std::uint64_t, MutableBytes, std::uint64_t) noexcept override;
   IoResult write(const RemoteKey&, std::uint64_t, ConstBytes, std::uint64_t) noexcept override;
   std::size_t completed(std::span<OneSidedCompletion>) noexcept override { return 0; }
   void end() noexcept override;
+  /// In the child of a fork: closes its copies of the sockets. Takes no lock, for a thread that is
+  /// gone may have it.
+  void forget_after_fork() noexcept;
 
  private:
+  using Place = std::atomic<int>;
   struct Grant {
     MutableBytes range;
     RemoteAccess access = RemoteAccess::kRead;
@@ -137,7 +154,9 @@ class OwnerStripes final : public Stripes, public std::enable_shared_from_this<O
   };
 
   // A thread of a stripe.
-  void run();
+  void run(Place& place);
+  bool enter(Place& place, int socket);
+  bool becomes_ready(int socket);
   TransportError serve(int fd);
   TransportError answer_read(int fd, const StripeRequest& request);
   TransportError answer_write(int fd, const StripeRequest& request);
@@ -146,6 +165,8 @@ class OwnerStripes final : public Stripes, public std::enable_shared_from_this<O
 
   // With the mutex held.
   void start();
+  bool await_stripe(std::unique_lock<std::mutex>& lock);
+  void thread_ended(bool was_ready);
   void take_back(std::unique_lock<std::mutex>& lock, std::uint64_t name);
   void shut_down() override;
   void memory_gone(std::unique_lock<std::mutex>& lock) override;
@@ -153,9 +174,13 @@ class OwnerStripes final : public Stripes, public std::enable_shared_from_this<O
   const StripeOptions options_;
   std::map<std::uint64_t, Grant> grants_;  // by the key's first word
   std::uint64_t last_name_ = 0;
-  unsigned started_ = 0;      // threads
-  unsigned not_opened_ = 0;   // those whose stripe could not be opened
-  std::vector<int> sockets_;  // of the threads that serve, which own them
+  bool started_ = false;
+  Deadline first_until_;  // once started
+  unsigned threads_ = 0;  // that have not ended
+  unsigned ready_ = 0;    // of them: those whose stripe the executor has taken
+  bool any_ready_ = false;
+  // Of the threads, which own them; -1: none. Atomic for forget_after_fork() only.
+  std::array<Place, kMaxStripes> sockets_;
   std::condition_variable changed_;
 };
 
@@ -165,8 +190,9 @@ class PeerStripes final : public Stripes {
   PeerStripes();
   ~PeerStripes() override;
 
-  /// One more stripe, whose peer has been authenticated. Any thread.
-  void join(std::unique_ptr<Connection> connection);
+  /// One more stripe, whose peer has been authenticated. False: it was closed, for the connection is
+  /// over or this process has no room for it. Any thread.
+  bool join(std::unique_ptr<Connection> connection) noexcept;
 
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey&) noexcept override {}
@@ -188,11 +214,13 @@ class PeerStripes final : public Stripes {
   void memory_gone(std::unique_lock<std::mutex>&) override {}
 
   std::vector<std::unique_ptr<Stripe>> stripes_;
-  std::deque<Part> early_;  // that wait for the first stripe
   std::vector<std::shared_ptr<Access>> under_way_;
   std::deque<OneSidedCompletion> completions_;
 };
 
+/// In the child of a fork, before the connection's own descriptors are closed: its copies of the
+/// stripes' sockets are. Nothing for other connections.
+void forget_stripes_after_fork(Connection& connection) noexcept;
 /// Lets large payload take stripes as the client's end of `connection`; false: it is not of TCP.
 bool offer_stripes(Connection& connection, StripeOptions options);
 /// The executor's end, to which stripes are given as they come; null: the same. The connection
