@@ -32,6 +32,7 @@ constexpr std::array kTable{
     Setting{"cuda-driver", kPath, kExecutor, "libcuda.so.1", "", "Driver library of the cuda device."},
     Setting{"device", kChoice, kBoth, "auto", "auto|cuda|cpu", "Device kind: auto takes the GPU where there is one."},
     Setting{"executor", kText, kClient, "auto://127.0.0.1:7700", "", "URL of the executor that a client uses: auto:// (the best transport that both ends can), tcp://, rdma:// or shm://HOST:PORT; auto://, unix:// or shm:///PATH for a socket in a shared folder."},
+    Setting{"gpudirect", kFlag, kExecutor, "false", "", "Large copies over RDMA go straight into and out of GPU memory, where adapter and driver can; not yet run on such hardware."},
     Setting{"insecure", kFlag, kExecutor, "false", "", "Listen without authentication, also beyond loopback."},
     Setting{"listen", kText, kExecutor, "tcp://127.0.0.1:7700", "", "URLs that avec serve listens on, with commas between them: tcp://HOST:PORT (port 0 chooses one), unix:///PATH."},
     Setting{"log-level", kChoice, kBoth, "info", "trace|debug|info|warn|error|off", "What is logged on stderr."},

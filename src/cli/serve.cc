@@ -59,6 +59,7 @@ int serve(const Settings& settings) {
   options.wait_mode = wait_mode_of(settings.text("wait"));
   options.spin = std::chrono::microseconds(settings.number("spin"));
   options.cache_dir = cache_folder(settings);
+  options.gpudirect = settings.flag("gpudirect");
   options.log_level = settings.text("log-level");
   options.release = AVEC_RELEASE;
   if (const std::string_view file = settings.text("token-file"); !file.empty()) {

@@ -22,7 +22,7 @@ inline std::unique_ptr<InProcessExecutor> start(const std::string& listen, InPro
   static int number = 0;
   reset_recording();
   options.listen = listen == "sim" ? "sim://worker-" + std::to_string(++number) : listen;
-  options.session.driver = recording_driver();
+  if (!options.session.driver) options.session.driver = recording_driver();
   options.session.device_kind = "cpu";
   options.session.release = "test";
   std::string problem;

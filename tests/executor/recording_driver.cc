@@ -1,8 +1,14 @@
 #include "executor/recording_driver.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <mutex>
+
+#include "base/handle.h"
 
 namespace avec::test {
 namespace {
@@ -16,7 +22,12 @@ std::atomic<CUresult> copy_status{CUDA_SUCCESS};
 std::atomic<CUresult> registration_status{CUDA_SUCCESS};
 std::atomic<std::uintptr_t> next_handle{0x1000};
 std::vector<RecordedCopy> copies;     // guarded by mutex
-std::vector<std::byte> memory;        // of the device; guarded by mutex
+std::map<int, int> attributes;        // of the device; guarded by mutex
+std::atomic<CUresult> dma_buf_status{CUDA_SUCCESS};
+std::atomic<CUresult> flush_status{CUDA_SUCCESS};
+std::atomic<std::size_t> seen_at_unmap{0};
+Descriptor memory_file;               // what `memory` maps; guarded by mutex
+std::span<std::byte> memory;          // of the device; guarded by mutex
 std::uint64_t memory_base = 0;        // guarded by mutex
 
 void record(const char* name) {
@@ -55,6 +66,20 @@ CUresult copy(const char* name, RecordedCopy what) {
   return CUDA_SUCCESS;
 }
 
+CUresult give_dma_buf(void* handle, CUdeviceptr address, std::size_t bytes, CUmemRangeHandleType, unsigned long long) {
+  record("cuMemGetHandleForAddressRange");
+  if (dma_buf_status != CUDA_SUCCESS) return dma_buf_status;
+  const std::scoped_lock lock(mutex);
+  int given = -1;
+  if (!memory.empty() && address == memory_base && bytes <= memory.size()) {
+    given = ::dup(memory_file.get());
+  } else {
+    given = ::memfd_create("device", MFD_CLOEXEC);
+    if (::ftruncate(given, static_cast<off_t>(bytes)) != 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  return *static_cast<int*>(handle) = given, CUDA_SUCCESS;
+}
+
 CUresult query_event(CUevent) {
   record("cuEventQuery");
   return gate_closed ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
@@ -74,6 +99,7 @@ worker::DriverTable recording_driver() {
     t.function = &Of::call;                                       \
   }
   AVEC_DRIVER_FUNCTIONS(AVEC_STUB)
+  AVEC_DRIVER_OPTIONAL_FUNCTIONS(AVEC_STUB)
 #undef AVEC_STUB
   t.cuDeviceGetCount = [](int* count) { return *count = 1, CUDA_SUCCESS; };
   t.cuMemGetAllocationGranularity = [](std::size_t* bytes, const CUmemAllocationProp*, CUmemAllocationGranularity_flags) {
@@ -82,8 +108,24 @@ worker::DriverTable recording_driver() {
   t.cuMemAddressReserve = [](CUdeviceptr* at, std::size_t, std::size_t, CUdeviceptr wish, unsigned long long) {
     return *at = wish, CUDA_SUCCESS;
   };
-  t.cuMemCreate = [](CUmemGenericAllocationHandle* handle, std::size_t, const CUmemAllocationProp*, unsigned long long) {
+  t.cuDeviceGetAttribute = [](int* value, CUdevice_attribute attribute, CUdevice) {
+    const std::scoped_lock lock(mutex);
+    const auto known = attributes.find(attribute);
+    return *value = known == attributes.end() ? 0 : known->second, CUDA_SUCCESS;
+  };
+  t.cuMemGetHandleForAddressRange = give_dma_buf;
+  t.cuFlushGPUDirectRDMAWrites = [](CUflushGPUDirectRDMAWritesTarget, CUflushGPUDirectRDMAWritesScope) {
+    record("cuFlushGPUDirectRDMAWrites");
+    return flush_status.load();
+  };
+  t.cuMemUnmap = [](CUdeviceptr, std::size_t) {
+    record("cuMemUnmap");
+    return seen_at_unmap = mappings_of_device(), CUDA_SUCCESS;
+  };
+  t.cuMemCreate = [](CUmemGenericAllocationHandle* handle, std::size_t, const CUmemAllocationProp* property,
+                     unsigned long long) {
     record("cuMemCreate");
+    if (property->allocFlags.gpuDirectRDMACapable != 0) record("cuMemCreate for GPUDirect RDMA");
     return *handle = next_handle += 16, CUDA_SUCCESS;
   };
   t.cuMemHostAlloc = [](void** data, std::size_t bytes, unsigned) {
@@ -145,12 +187,24 @@ worker::DriverTable recording_driver() {
   return t;
 }
 
+namespace {
+
+void forget_memory() {  // with the mutex held
+  if (!memory.empty()) ::munmap(memory.data(), memory.size());
+  memory = {};
+  memory_file.reset();
+}
+
+}  // namespace
+
 void reset_recording() {
   const std::scoped_lock lock(mutex);
   counts.clear();
   launches.clear();
   copies.clear();
-  memory.clear();
+  forget_memory();
+  dma_buf_status = flush_status = CUDA_SUCCESS;
+  seen_at_unmap = 0;
   gate_closed = false;
   launch_status = copy_status = registration_status = CUDA_SUCCESS;
 }
@@ -179,6 +233,29 @@ std::uint64_t recorded_work() {
 void close_gate(bool closed) { gate_closed = closed; }
 void fail_launches(CUresult status) { launch_status = status; }
 void fail_copies(CUresult status) { copy_status = status; }
+void fail_dma_buf(CUresult status) { dma_buf_status = status; }
+void fail_flush(CUresult status) { flush_status = status; }
+
+void set_attribute(CUdevice_attribute attribute, int value) {
+  const std::scoped_lock lock(mutex);
+  attributes[attribute] = value;
+}
+
+void clear_attributes() {
+  const std::scoped_lock lock(mutex);
+  attributes.clear();
+}
+
+std::size_t mappings_at_unmap() { return seen_at_unmap; }
+
+std::size_t mappings_of_device() {
+  const std::scoped_lock lock(mutex);
+  std::ifstream maps("/proc/self/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) count += line.find("/memfd:device") != std::string::npos;
+  return count - (memory.empty() ? 0 : 1);  // the driver's own
+}
+
 void fail_registration(CUresult status) { registration_status = status; }
 
 std::vector<RecordedCopy> recorded_copies() {
@@ -189,7 +266,13 @@ std::vector<RecordedCopy> recorded_copies() {
 void emulate_memory(std::uint64_t base, std::size_t bytes) {
   const std::scoped_lock lock(mutex);
   memory_base = base;
-  memory.assign(bytes, std::byte{0});
+  forget_memory();
+  if (bytes == 0) return;
+  memory_file.reset(::memfd_create("device", MFD_CLOEXEC));
+  if (::ftruncate(memory_file.get(), static_cast<off_t>(bytes)) != 0) std::abort();
+  void* mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_file.get(), 0);
+  if (mapped == MAP_FAILED) std::abort();
+  memory = {static_cast<std::byte*>(mapped), bytes};
 }
 
 std::vector<std::byte> device_memory(std::uint64_t address, std::size_t bytes) {

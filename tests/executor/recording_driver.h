@@ -37,13 +37,23 @@ struct RecordedCopy {
 };
 std::vector<RecordedCopy> recorded_copies();
 /// Device memory that copies really change, at once, whatever the gate says: [base, base + bytes).
-/// Empty: none. Until reset_recording().
+/// Empty: none. Until reset_recording(). Its dma-buf is a memfd.
 void emulate_memory(std::uint64_t base, std::size_t bytes);
 /// A copy of the device's bytes there.
 std::vector<std::byte> device_memory(std::uint64_t address, std::size_t bytes);
 void write_device_memory(std::uint64_t address, std::span<const std::byte> bytes);
 /// What every copy from now on returns.
 void fail_copies(CUresult status);
+/// What the device says of itself; everything that is not set is 0. Until clear_attributes().
+void set_attribute(CUdevice_attribute attribute, int value);
+void clear_attributes();
+/// What asking for a dma-buf returns, and flushing an adapter's writes.
+void fail_dma_buf(CUresult status);
+void fail_flush(CUresult status);
+/// How many times others had mapped device memory through its dma-buf, when memory was unmapped last.
+std::size_t mappings_at_unmap();
+/// The same now.
+std::size_t mappings_of_device();
 /// What registering host memory returns.
 void fail_registration(CUresult status);
 

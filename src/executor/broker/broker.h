@@ -33,6 +33,8 @@ struct Options {
   WaitMode wait_mode = WaitMode::kAdaptive;
   std::chrono::microseconds spin{50};
   std::filesystem::path cache_dir;
+  /// Workers use GPUDirect RDMA where they can.
+  bool gpudirect = false;
   std::string log_level = "info";
   std::string release;
   /// Told the bound addresses, with commas between them, before the first client is accepted.

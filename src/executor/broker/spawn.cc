@@ -163,7 +163,8 @@ std::expected<WorkerProcess, std::string> spawn_worker(
   auto pid = spawn({options.program, options.subcommand, "--fd", std::to_string(kWorkerChannel), "--driver",
                     device.driver, "--kind", device.kind, "--wait", std::string(name_of(options.wait_mode)), "--spin",
                     std::to_string(options.spin.count()), "--cache-dir", options.cache_dir.string(), "--release",
-                    options.release, "--name", name, "--log-level", options.log_level},
+                    options.release, "--name", name, "--gpudirect", options.gpudirect ? "true" : "false",
+                    "--log-level", options.log_level},
                    variables, actions);
   if (!pid) return std::unexpected(pid.error());
   worker.pid = *pid;

@@ -25,6 +25,9 @@ std::expected<DriverTable, std::string> load_driver(const std::string& path) {
     return std::unexpected("the driver library " + path + " lacks " + missing +
                            "; a driver for CUDA 13.0 or later is needed");
   }
+#define AVEC_LOAD(name) table.name = reinterpret_cast<decltype(table.name)>(::dlsym(library, AVEC_STRING(name)));
+  AVEC_DRIVER_OPTIONAL_FUNCTIONS(AVEC_LOAD)
+#undef AVEC_LOAD
   table.set_output = reinterpret_cast<decltype(table.set_output)>(::dlsym(library, "avec_cpu_device_set_output"));
   return table;
 }

@@ -82,12 +82,18 @@
   X(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)                                   \
   AVEC_SIMPLE_DRIVER_FUNCTIONS(X)
 
+// Driver functions that may be missing (null): the CPU device has none of them.
+#define AVEC_DRIVER_OPTIONAL_FUNCTIONS(X) \
+  X(cuMemGetHandleForAddressRange)        \
+  X(cuFlushGPUDirectRDMAWrites)
+
 namespace avec::worker {
 
 /// The functions of one driver. Copied freely; the library stays loaded as long as the process.
 struct DriverTable {
 #define AVEC_MEMBER(name) decltype(&::name) name = nullptr;
   AVEC_DRIVER_FUNCTIONS(AVEC_MEMBER)
+  AVEC_DRIVER_OPTIONAL_FUNCTIONS(AVEC_MEMBER)
 #undef AVEC_MEMBER
 
   using OutputFunction = void (*)(int descriptor, const char* text, std::size_t bytes, void* user);

@@ -161,6 +161,7 @@ void Session::teardown() {
     free_events_of(*context);
     free_modules_of(*context);
   }
+  gpu_direct_.clear();
   for (const auto& [address, mapping] : memory_.all()) {
     driver_.cuMemUnmap(address, mapping.bytes);
     driver_.cuMemRelease(mapping.handle);

@@ -50,11 +50,13 @@ void Session::map_on_helper(Header call, wire::MemMap body) {
     desc.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
     access.push_back(desc);
   }
-  helpers_.run([this, call, body, access = std::move(access), unmapped_before]() -> std::function<void()> {
+  const bool for_adapters = gpu_direct_.wants(body.device());
+  helpers_.run([this, call, body, access = std::move(access), unmapped_before, for_adapters]() -> std::function<void()> {
     CUmemAllocationProp property{};
     property.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     property.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     property.location.id = body.device();
+    property.allocFlags.gpuDirectRDMACapable = for_adapters ? 1 : 0;
     CUmemGenericAllocationHandle handle = 0;
     CUresult status = driver_.cuMemCreate(&handle, body.bytes(), &property, 0);
     if (status == CUDA_SUCCESS) {
@@ -102,6 +104,7 @@ void Session::unmap_when_done(Header call, wire::MemUnmap body) {
 void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
   std::vector<std::pair<std::uint64_t, Mapping>> taken;
   while (auto mapping = memory_.take(body.address(), body.bytes())) taken.push_back(*mapping);
+  for (const auto& [address, mapping] : taken) gpu_direct_.forget(address);
   helpers_.run([this, call, taken = std::move(taken)]() -> std::function<void()> {
     CUresult status = CUDA_SUCCESS;
     for (const auto& [address, mapping] : taken) {

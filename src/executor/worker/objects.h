@@ -58,6 +58,7 @@ class Names {
 struct Stream;
 struct Download;
 struct Fetch;
+struct DirectCopy;
 struct HostRegion;
 
 struct Context {
@@ -89,6 +90,7 @@ struct Held {
   std::uint64_t done_bytes = 0;   ///< of a copy to the device that is issued piece by piece
   std::shared_ptr<Download> download;  ///< of a copy from the device that has begun
   std::shared_ptr<Fetch> fetch;        ///< of a copy by one-sided access to the device that has begun
+  std::shared_ptr<DirectCopy> direct;  ///< of a copy that the adapter makes that has begun
   std::shared_ptr<HostRegion> region;  ///< of the client's memory that the call names, if that is mapped
   std::uint64_t cost() const { return sizeof(Held) + body.size() + payload.size(); }
 };

@@ -18,6 +18,7 @@ wire::RemoteKeyWords to_words(const RemoteKey& key) {
 void Session::use_one_sided(OneSided* one_sided) {
   one_sided_ = one_sided;
   accesses_.use(one_sided);
+  gpu_direct_.use(options_.gpudirect && one_sided != nullptr && !maps() ? one_sided : nullptr, options_.name);
   arena_.add = nullptr;
   arena_.remove = nullptr;
   if (one_sided == nullptr || maps()) return;
@@ -93,11 +94,35 @@ Result<> Session::copy_directly(const Header& header, const PeerCopy& copy, Remo
   return {};
 }
 
+bool Session::by_adapter(const PeerCopy& copy) {
+  if (replaying_ == nullptr) return direct_copies_.suits(copy.extent, copy.memory);
+  if (replaying_->direct != nullptr) return true;
+  const bool otherwise = replaying_->fetch != nullptr || replaying_->download != nullptr;  // begun that way
+  return !otherwise && direct_copies_.suits(copy.extent, copy.memory);
+}
+
+Result<> Session::copy_by_adapter(const Header& header, PeerCopy copy, RemoteAccess access) {
+  std::shared_ptr<DirectCopy> direct = replaying_ != nullptr ? replaying_->direct : nullptr;
+  if (direct == nullptr)
+    direct = direct_copies_.begin(header, copy.extent, std::move(copy.memory), access, *copy.stream);
+  const bool over = direct_copies_.advance(direct, *copy.stream);
+  if (replaying_ != nullptr) {
+    replaying_->direct = std::move(direct);
+    incomplete_ = !over;
+  } else if (!over) {
+    Held held = copy_of_frame();
+    held.direct = std::move(direct);
+    keep(*copy.stream, std::move(held));
+  }
+  return {};
+}
+
 Result<> Session::operator()(const Header& header, const wire::CopyToDeviceFrom& call) {
   PeerCopy copy;
   auto checked = check_peer_copy(header, call, call.destination(), RemoteAccess::kRead, copy);
   if (!copy.now) return checked;
   if (copy.memory.direct() != nullptr) return copy_directly(header, copy, RemoteAccess::kRead);
+  if (by_adapter(copy)) return copy_by_adapter(header, std::move(copy), RemoteAccess::kRead);
   if (replaying_ != nullptr) {
     if (replaying_->fetch == nullptr) replaying_->fetch = fetches_.begin(header, copy.extent, std::move(copy.memory));
     incomplete_ = !fetches_.advance(replaying_->fetch, *copy.stream);
@@ -117,10 +142,12 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDeviceTo&
   auto checked = check_peer_copy(header, call, call.source(), RemoteAccess::kWrite, copy);
   if (!copy.now) return checked;
   if (copy.memory.direct() != nullptr) return copy_directly(header, copy, RemoteAccess::kWrite);
+  if (by_adapter(copy)) return copy_by_adapter(header, std::move(copy), RemoteAccess::kWrite);
   return download(header, *copy.stream, copy.extent, std::move(copy.memory));
 }
 
 void Session::fail_held(const Held& held, CUresult status) {
+  if (held.direct != nullptr) return direct_copies_.cancel(*held.direct, status);
   if (held.fetch != nullptr) return fetches_.cancel(*held.fetch, status);
   if (held.download != nullptr) return downloads_.cancel(held.download, status);
   finish(held.header, status);

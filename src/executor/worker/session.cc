@@ -55,6 +55,13 @@ Session::Session(SessionOptions options)
   fetches_.answer = [this](const Header& call, CUresult status) { finish(call, status); };
   fetches_.fail_later = [this](const Header& call, CUresult status) { fail_later(call, status); };
   fetches_.before_issue = [this](Stream& stream) { before_issue(stream); };
+  gpu_direct_.make_current = [this](Context& context) { make_current(context); };
+  gpu_direct_.make_primary_current = [this](int device) {
+    driver_.cuCtxSetCurrent(primary(device));
+    current_ = nullptr;
+  };
+  direct_copies_.answer = [this](const Header& call, CUresult status) { finish_after_downloads(call, status); };
+  direct_copies_.before_issue = [this](Stream& stream) { before_issue(stream); };
   regions_.context = [this] { return primary(arena_device_); };
   regions_.mapped = [this](const RemoteKey& key) { return one_sided_->mapped(key); };
   regions_.offer = [this](MutableBytes memory, RemoteKey& key) -> TransportError {

@@ -11,6 +11,8 @@
 //                it get through
 //   reads        a copy whose payload is read from the client's memory stays the first held frame
 //                of its stream until the copy engine has all of it
+//   direct copies what the adapter moves between the client's memory and the device's waits for all earlier
+//                work of its stream, and stays its first held frame until it is over
 #pragma once
 
 #include <chrono>
@@ -30,8 +32,10 @@
 #include "executor/worker/accesses.h"
 #include "executor/worker/arena.h"
 #include "executor/worker/completions.h"
+#include "executor/worker/direct_copy.h"
 #include "executor/worker/download.h"
 #include "executor/worker/fetch.h"
+#include "executor/worker/gpu_direct.h"
 #include "executor/worker/helpers.h"
 #include "executor/worker/host_regions.h"
 #include "executor/worker/link.h"
@@ -59,6 +63,8 @@ struct SessionOptions {
   /// The process's stdout is this session's alone: what kernels print there goes to the client.
   bool capture_stdout = false;
   std::size_t arena_bytes = limits::kArenaBytes;
+  /// Large copies go by GPUDirect RDMA where connection, driver and device can.
+  bool gpudirect = false;
 };
 
 /// How a session went, for the operator's log.
@@ -272,6 +278,9 @@ class Session {
   Result<> check_peer_copy(const Header& header, const Body& call, std::uint64_t address, RemoteAccess access,
                            PeerCopy& copy);
   Result<> copy_directly(const Header& header, const PeerCopy& copy, RemoteAccess access);
+  /// The copy is one that the adapter makes, or has begun to make.
+  bool by_adapter(const PeerCopy& copy);
+  Result<> copy_by_adapter(const Header& header, PeerCopy copy, RemoteAccess access);
 
   // ---- memory (memory_calls.cc)
   void map_on_helper(Header call, wire::MemMap body);
@@ -302,6 +311,8 @@ class Session {
   Accesses accesses_;
   Downloads downloads_;
   Fetches fetches_;
+  GpuDirect gpu_direct_{driver_, memory_};
+  DirectCopies direct_copies_{gpu_direct_, completions_, downloads_, accesses_};
   Helpers helpers_;
   HostRegions regions_;
   ModuleCache cache_;

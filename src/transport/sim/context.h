@@ -79,7 +79,12 @@ struct Memory {
     RemoteAccess access = RemoteAccess::kRead;
     RemoteKey key;
   };
+  struct Device {
+    MutableBytes range;                 // the device's addresses
+    std::shared_ptr<std::byte> mapped;  // the first of its bytes
+  };
   std::vector<MutableBytes> added;        // one entry per add(), and per allocate()
+  std::vector<Device> devices;            // one entry per add_device()
   std::map<std::uint64_t, Grant> grants;  // by the key's first word
 };
 
@@ -91,6 +96,7 @@ struct Access {
   RemoteAccess what = RemoteAccess::kRead;
   std::uint64_t offset = 0;
   MutableBytes here;  // a write only reads it
+  std::shared_ptr<std::byte> keeps;  // the device memory that `here` lies in, if any
   SimTime effect{0};  // when it reaches the owner's memory
   SimTime end{0};     // when its end is known
   bool done = false;

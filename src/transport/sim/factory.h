@@ -60,6 +60,8 @@ struct OneSidedOptions {
   std::size_t add_from = SIZE_MAX;
   /// Accesses of one end under way; one more would block.
   std::size_t max_under_way = 64;
+  /// add_device(): what a dma-buf stands for is any descriptor that can be mapped, as a memfd.
+  bool device_memory = false;
 };
 
 /// What goes wrong on a link, decided when it is connected.

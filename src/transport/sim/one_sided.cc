@@ -154,9 +154,32 @@ TransportError SimOneSided::add(MutableBytes memory) noexcept {
   return keep(memory) ? TransportError{} : TransportError{TransportErrc::kResources, ENOMEM};
 }
 
+TransportError SimOneSided::add_device(std::uint64_t address, std::size_t bytes, int dma_buf,
+                                       std::uint64_t offset) noexcept {
+  const std::scoped_lock lock(context_.mutex);
+  if (const auto error = over()) return error;
+  if (!link_.one_sided.device_memory) return {TransportErrc::kNotViable, EOPNOTSUPP};
+  void* const at =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, dma_buf, static_cast<off_t>(offset));
+  if (at == MAP_FAILED) return {TransportErrc::kNotViable, errno};
+  try {
+    std::shared_ptr<std::byte> mapped(static_cast<std::byte*>(at), [bytes](std::byte* p) { ::munmap(p, bytes); });
+    auto* const first = reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(address));
+    own().devices.push_back({{first, bytes}, std::move(mapped)});
+    return {};
+  } catch (const std::bad_alloc&) {  // the mapping has gone with its owner
+    return {TransportErrc::kResources, ENOMEM};
+  }
+}
+
 void SimOneSided::remove(MutableBytes memory) noexcept {
   const std::scoped_lock lock(context_.mutex);
-  forget(memory);
+  if (forget(memory)) return;
+  auto& devices = own().devices;
+  const auto found = std::ranges::find_if(devices, [&](const Memory::Device& device) {
+    return device.range.data() == memory.data() && device.range.size() == memory.size();
+  });
+  if (found != devices.end()) devices.erase(found);
 }
 
 TransportError SimOneSided::allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept {
@@ -183,11 +206,11 @@ void SimOneSided::revoke(const RemoteKey& key) noexcept {
 
 // ---- memory of the peer --------------------------------------------------------------
 
-MutableBytes SimOneSided::mapped(const RemoteKey& key) noexcept {
+MappedMemory SimOneSided::mapped(const RemoteKey& key) noexcept {
   const std::scoped_lock lock(context_.mutex);
   if (over() || link_.one_sided.kind != OneSidedKind::kMapped) return {};
   const auto* grant = find_grant(link_.memory[static_cast<int>(other(end_))], key);
-  return grant == nullptr ? MutableBytes() : grant->range;
+  return {grant == nullptr ? MutableBytes() : grant->range, nullptr};
 }
 
 // An access shares the line with the stream: a read's bytes use the owner's direction, a write's
@@ -216,11 +239,23 @@ void SimOneSided::set_times(Access& access) {
     access.end = std::max(access.end, before.back().end);
 }
 
+/// This end's bytes of the access; those of a device are found where its dma-buf is mapped.
+bool SimOneSided::find_own(Access& access) {
+  if (is_added(own(), access.here)) return true;
+  for (const Memory::Device& device : own().devices) {
+    if (!contains(device.range, access.here)) continue;
+    access.keeps = device.mapped;
+    access.here = {device.mapped.get() + (access.here.data() - device.range.data()), access.here.size()};
+    return true;
+  }
+  return false;
+}
+
 IoResult SimOneSided::begin(Access access) noexcept {
   const std::scoped_lock lock(context_.mutex);
   if (const auto error = over()) return {0, error};
   if (link_.one_sided.kind != OneSidedKind::kAsynchronous) return {0, {TransportErrc::kNotViable, 0}};
-  if (access.here.empty() || !is_added(own(), access.here)) return {0, kBadMemory};
+  if (access.here.empty() || !find_own(access)) return {0, kBadMemory};
   auto& accesses = link_.accesses[static_cast<int>(end_)];
   // Those whose end nobody has asked for count: their buffers are still borrowed.
   if (accesses.size() + link_.ended[static_cast<int>(end_)].size() >= link_.one_sided.max_under_way)
@@ -239,13 +274,13 @@ IoResult SimOneSided::begin(Access access) noexcept {
 
 IoResult SimOneSided::read(const RemoteKey& key, std::uint64_t offset, MutableBytes into,
                            std::uint64_t token) noexcept {
-  return begin({.token = token, .key = key, .what = RemoteAccess::kRead, .offset = offset, .here = into});
+  return begin({.token = token, .key = key, .what = RemoteAccess::kRead, .offset = offset, .here = into, .keeps = {}});
 }
 
 IoResult SimOneSided::write(const RemoteKey& key, std::uint64_t offset, ConstBytes from,
                             std::uint64_t token) noexcept {
   const MutableBytes here(const_cast<std::byte*>(from.data()), from.size());
-  return begin({.token = token, .key = key, .what = RemoteAccess::kWrite, .offset = offset, .here = here});
+  return begin({.token = token, .key = key, .what = RemoteAccess::kWrite, .offset = offset, .here = here, .keeps = {}});
 }
 
 std::size_t SimOneSided::completed(std::span<OneSidedCompletion> ended) noexcept {

@@ -14,10 +14,12 @@ class SimOneSided final : public OneSided {
   MemoryResult allocate(std::size_t bytes, void* wish) noexcept override;
   void free(MutableBytes memory, bool keep_reserved) noexcept override;
   TransportError add(MutableBytes memory) noexcept override;
+  TransportError add_device(std::uint64_t address, std::size_t bytes, int dma_buf,
+                            std::uint64_t offset) noexcept override;
   void remove(MutableBytes memory) noexcept override;
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey& key) noexcept override;
-  MutableBytes mapped(const RemoteKey& key) noexcept override;
+  MappedMemory mapped(const RemoteKey& key) noexcept override;
   IoResult read(const RemoteKey& key, std::uint64_t offset, MutableBytes into,
                 std::uint64_t token) noexcept override;
   IoResult write(const RemoteKey& key, std::uint64_t offset, ConstBytes from,
@@ -29,6 +31,7 @@ class SimOneSided final : public OneSided {
   TransportError over() const;
   bool keep(MutableBytes memory);
   bool forget(MutableBytes memory);
+  bool find_own(Access& access);
   IoResult begin(Access access) noexcept;
   void set_times(Access& access);
 
