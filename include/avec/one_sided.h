@@ -26,6 +26,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "avec/transport_error.h"
@@ -69,6 +70,14 @@ struct MemoryResult {
   TransportError error;
 };
 
+/// Memory of the peer in this process.
+struct MappedMemory {
+  MutableBytes bytes;  ///< empty: the key names nothing
+  /// While it is held the bytes stay mapped, whatever the owner says and after the connection's
+  /// end. Null over the simulated link, where they are the owner's own.
+  std::shared_ptr<const void> keeps;
+};
+
 class OneSided {
  public:
   virtual ~OneSided() = default;
@@ -106,9 +115,10 @@ class OneSided {
 
   // ---- memory of the peer
 
-  /// traits().maps: the bytes that the key names, in this process; empty when it names none.
-  /// Valid until the owner removes the memory, for which it asks by a frame of its own.
-  virtual MutableBytes mapped(const RemoteKey& key) noexcept = 0;
+  /// traits().maps: the bytes that the key names, in this process; empty when it names none. The
+  /// owner asks by a frame of its own before it takes memory back; who cannot trust it to do so
+  /// holds `keeps`.
+  virtual MappedMemory mapped(const RemoteKey& key) noexcept = 0;
   /// Starts to read from `offset` of the key's range into memory of this end that was added, all
   /// of it: result.bytes == into.size(), or 0: would block (try again after completions). `into`
   /// is borrowed until completed() gives the token.

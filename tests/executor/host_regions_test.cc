@@ -22,11 +22,16 @@ struct Table {
   HostRegions regions{driver, helpers};
   std::byte* base = reinterpret_cast<std::byte*>(0x100000);  // never touched
   std::uint64_t mapped_bytes = std::uint64_t{1} << 40;
+  std::weak_ptr<int> mapping;  // of the last region; nobody but that region holds it
 
   Table() {
     reset_recording();
     regions.context = [] { return nullptr; };
-    regions.mapped = [this](const RemoteKey&) { return MutableBytes(base, mapped_bytes); };
+    regions.mapped = [this](const RemoteKey&) {
+      auto keeps = std::make_shared<int>();
+      mapping = keeps;
+      return MappedMemory{{base, mapped_bytes}, std::move(keeps)};
+    };
   }
   void settle() {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
@@ -104,6 +109,29 @@ TEST_CASE("A region that is closed is found no more, and is unregistered when it
   CHECK(recorded("cuMemHostUnregister") == 1);
   table.regions.clear();
   CHECK(recorded("cuMemHostUnregister") == 1);
+}
+
+TEST_CASE("Memory of the client stays mapped from before it is registered until its region is no more") {
+  Table table;
+  REQUIRE(table.open(1, 4096) == CUDA_SUCCESS);
+  CHECK_FALSE(table.mapping.expired());
+  auto user = table.regions.find(key(1));
+  table.regions.close(key(1), [&](CUresult) {
+    CHECK(recorded("cuMemHostUnregister") == 1);
+    CHECK(table.mapping.expired());  // as the client is told, which may give the memory back then
+  });
+  table.settle();
+  CHECK_FALSE(table.mapping.expired());
+  user.reset();
+  table.settle();
+  CHECK(table.regions.idle());
+  CHECK(table.mapping.expired());
+  fail_registration(CUDA_ERROR_NOT_SUPPORTED);  // the CPU copies
+  REQUIRE(table.open(2, 4096) == CUDA_SUCCESS);
+  CHECK_FALSE(table.mapping.expired());
+  CHECK(table.open(3, table.mapped_bytes + 1) != CUDA_SUCCESS);
+  table.regions.clear();
+  CHECK(table.mapping.expired());
 }
 
 TEST_CASE("What helpers had not finished at the end is given up as well") {

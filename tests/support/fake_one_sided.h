@@ -122,7 +122,7 @@ class FakeOneSided final : public OneSided {
     ++revokes;
     if (keys_.erase(key.words[0]) == 0) ++worthless_revokes;
   }
-  MutableBytes mapped(const RemoteKey&) noexcept override { return {}; }
+  MappedMemory mapped(const RemoteKey&) noexcept override { return {}; }
   IoResult read(const RemoteKey&, std::uint64_t, MutableBytes, std::uint64_t) noexcept override {
     return {0, {TransportErrc::kInternal, 0}};
   }

@@ -195,7 +195,7 @@ TEST_CASE("one-sided: an ended connection ends all access") {
       CHECK(put(ends.server, key, 0, mine.part(0, 100)));
     } else {
       end_of(*ends.pair.server);
-      CHECK(ends.server.access->mapped(key).empty());
+      CHECK(ends.server.access->mapped(key).bytes.empty());
     }
     CHECK(all(owned, std::byte{0x22}));
     if (allocated) ::munmap(owned.data(), owned.size());
@@ -239,7 +239,7 @@ TEST_CASE("one-sided: after close everything says kClosed, and memory can be giv
   CHECK(ends.client.access->allocate(kPage, nullptr).error.code == TransportErrc::kClosed);
   std::vector<std::byte> data(kPage);
   CHECK(ends.client.access->add(data));
-  CHECK(ends.client.access->mapped(key).empty());
+  CHECK(ends.client.access->mapped(key).bytes.empty());
   ends.client.access->revoke(key);
   ends.client.access->remove(data);
   result.memory[0] = std::byte{1};  // stays mapped until it is given back

@@ -118,7 +118,7 @@ TransportError finished(const Side& peer, std::size_t bytes, Begin&& begin) {
 
 inline TransportError in_mapping(const Side& peer, const RemoteKey& key, std::uint64_t offset,
                                  std::size_t bytes, MutableBytes& there) {
-  const auto range = peer.access->mapped(key);
+  const auto range = peer.access->mapped(key).bytes;
   if (range.empty() || offset > range.size() || bytes > range.size() - offset)
     return {TransportErrc::kInternal, EACCES};
   there = range.subspan(offset, bytes);

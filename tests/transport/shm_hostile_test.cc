@@ -294,15 +294,117 @@ TEST_CASE("keys that lie about their range name nothing") {
   auto& access = *victim.connection->one_sided();
   constexpr std::uint64_t kWord = 77u << 14 | 3;
   victim.shared().keys[0][3] = kWord;
-  CHECK(access.mapped({{1, 0, 2 * kPage, kWord}}).size() == 2 * kPage);
-  CHECK(access.mapped({{1, kPage, kPage, kWord}}).size() == kPage);
-  CHECK(access.mapped({{1, kPage, kPage + 1, kWord}}).empty());
-  CHECK(access.mapped({{1, ~std::uint64_t{0}, 2, kWord}}).empty());
-  CHECK(access.mapped({{1, 1, ~std::uint64_t{0}, kWord}}).empty());
-  CHECK(access.mapped({{2, 0, kPage, kWord}}).empty());
-  CHECK(access.mapped({{1, 0, kPage, kWord + 1}}).empty());
-  CHECK(access.mapped({{1, 0, kPage, 0}}).empty());
+  CHECK(access.mapped({{1, 0, 2 * kPage, kWord}}).bytes.size() == 2 * kPage);
+  CHECK(access.mapped({{1, kPage, kPage, kWord}}).bytes.size() == kPage);
+  CHECK(access.mapped({{1, kPage, kPage + 1, kWord}}).bytes.empty());
+  CHECK(access.mapped({{1, ~std::uint64_t{0}, 2, kWord}}).bytes.empty());
+  CHECK(access.mapped({{1, 1, ~std::uint64_t{0}, kWord}}).bytes.empty());
+  CHECK(access.mapped({{2, 0, kPage, kWord}}).bytes.empty());
+  CHECK(access.mapped({{1, 0, kPage, kWord + 1}}).bytes.empty());
+  CHECK(access.mapped({{1, 0, kPage, 0}}).bytes.empty());
+  victim.look();  // mapped() has taken messages, and ends a wait()
   CHECK(victim.survives());
+}
+
+// ---- memory that is taken back while it is used ----------------------------------------
+
+constexpr std::uint64_t kWord = 77u << 14 | 3;
+
+/// Shares `memory` as `id` and maps it.
+MappedMemory share(Victim& victim, std::uint64_t id, const Descriptor& memory, std::size_t bytes) {
+  REQUIRE(victim.socket->send({Note::kMemory, 0, id, bytes}, memory.get()) == Control::Sent::kDone);
+  victim.shared().keys[0][3] = kWord;
+  return victim.connection->one_sided()->mapped({{id, 0, bytes, kWord}});
+}
+
+TEST_CASE("memory that the peer takes back without a word stays mapped for who holds it") {
+  Victim victim;
+  const auto fd = make_sealed_memory("test", 2 * kPage);
+  const auto again = Mapping::of(fd.get(), 2 * kPage);
+  auto held = share(victim, 1, fd, 2 * kPage);
+  REQUIRE(held.bytes.size() == 2 * kPage);
+  REQUIRE(victim.socket->send({Note::kMemoryGone, 0, 1, 0}) == Control::Sent::kDone);
+  victim.look();
+  victim.look();
+  CHECK(victim.survives());
+  CHECK(victim.connection->one_sided()->mapped({{1, 0, kPage, kWord}}).bytes.empty());
+  // Whatever is mapped next does not come to lie there.
+  const Mapping next = Mapping::of(make_sealed_memory("test", 2 * kPage).get(), 2 * kPage);
+  CHECK(next.bytes().data() != held.bytes.data());
+  held.bytes[kPage] = std::byte{5};
+  CHECK(again.bytes()[kPage] == std::byte{5});
+  victim.connection.reset();
+  held.bytes[kPage] = std::byte{6};
+  CHECK(again.bytes()[kPage] == std::byte{6});
+  const void* const page = held.bytes.data();
+  held.keeps.reset();
+  CHECK(::msync(const_cast<void*>(page), kPage, MS_ASYNC) == -1);  // no longer mapped
+}
+
+TEST_CASE("memory that is held counts for the peer's limit though it has been taken back") {
+  for (const bool lets_go : {false, true}) {
+    Victim victim;
+    constexpr std::size_t kHalf = limits::kMaxSharedBytes / 2;
+    const auto fd = make_sealed_memory("test", kHalf);
+    auto first = share(victim, 1, fd, kHalf);
+    const auto second = share(victim, 2, fd, kHalf);
+    REQUIRE(first.bytes.size() == kHalf);
+    REQUIRE(second.bytes.size() == kHalf);
+    REQUIRE(victim.socket->send({Note::kMemoryGone, 0, 1, 0}) == Control::Sent::kDone);
+    victim.look();
+    victim.look();
+    if (lets_go) first.keeps.reset();
+    CHECK(share(victim, 3, fd, kHalf).bytes.empty() == !lets_go);
+    victim.look();
+    if (!lets_go) victim.check_broken();
+    if (lets_go) CHECK(victim.survives());
+  }
+}
+
+// ---- messages that another thread takes ------------------------------------------------
+
+TEST_CASE("a bell that another thread takes from the socket wakes the one that waits") {
+  Victim victim;
+  const auto fd = make_sealed_memory("test", kPage);
+  REQUIRE(victim.socket->send({}) == Control::Sent::kDone);
+  CHECK(share(victim, 1, fd, kPage).bytes.size() == kPage);
+  CHECK_FALSE(victim.connection->wait(false, in(10s)));
+  CHECK(victim.survives());
+}
+
+TEST_CASE("a broken rule that another thread finds in the socket ends the connection") {
+  Victim victim;
+  REQUIRE(victim.socket->send({static_cast<Note>(99), 0, 0, 0}) == Control::Sent::kDone);
+  CHECK(share(victim, 1, make_sealed_memory("test", kPage), kPage).bytes.empty());
+  CHECK_FALSE(victim.connection->wait(false, in(10s)));
+  victim.check_broken();
+}
+
+TEST_CASE("no bell is lost though another thread looks at the socket all the time") {
+  Victim victim;
+  victim.shared().keys[0][3] = kWord;
+  std::atomic<bool> stop{false};
+  std::thread other([&] {  // asks for memory that is still to come
+    while (!stop) victim.connection->one_sided()->mapped({{1'000'000, 0, kPage, kWord}});
+  });
+  std::atomic<std::uint64_t> received{0};
+  std::thread peer([&] {
+    for (std::uint64_t sent = 0; !stop; std::this_thread::yield()) {
+      if (received != sent) continue;
+      while (!stop && victim.shared().rings[0].receiver.waits_for_bytes == 0) std::this_thread::yield();
+      victim.tail().tail = ++sent;
+      if (victim.shared().rings[0].receiver.waits_for_bytes.exchange(0) != 0) victim.socket->send({});
+    }
+  });
+  const auto until = in(10s);
+  while (received < 3000 && std::chrono::steady_clock::now() < until) {
+    victim.connection->wait(false, until);
+    received += victim.receive(1).bytes;
+  }
+  stop = true;
+  other.join();
+  peer.join();
+  CHECK(received == 3000);
 }
 
 // ---- offers ----------------------------------------------------------------------------

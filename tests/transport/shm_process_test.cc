@@ -162,13 +162,13 @@ TEST_CASE("memory is seen both ways between processes, and its end as well") {
   RemoteKey key;
   REQUIRE(text.size() == sizeof key);
   std::memcpy(&key, text.data(), sizeof key);
-  const auto mapped = two.server->one_sided()->mapped(key);
+  const auto mapped = two.server->one_sided()->mapped(key).bytes;
   REQUIRE(mapped.size() == kBytes);
   CHECK(std::ranges::all_of(mapped, [](std::byte byte) { return byte == std::byte{1}; }));
   std::memset(mapped.data(), 2, kBytes);
   send_text(*two.server, "w");
   CHECK(receive_text(*two.server, 1) == "f");
-  CHECK(two.server->one_sided()->mapped(key).empty());
+  CHECK(two.server->one_sided()->mapped(key).bytes.empty());
   send_text(*two.server, "b");
   CHECK(two.wait() == 0);
 }

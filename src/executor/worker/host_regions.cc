@@ -18,11 +18,13 @@ void HostRegions::open(const RemoteKey& key, std::uint64_t bytes, Told told) {
   regions_.emplace(key.words, region);
   bytes_ += bytes;
   helpers_.run([this, key, bytes, region, in = context(), told = std::move(told)]() -> std::function<void()> {
-    const MutableBytes memory = mapped(key);
+    MappedMemory found = mapped(key);
+    const MutableBytes memory = found.bytes;
     const bool there = memory.size() >= bytes;
     CUresult status = CUDA_ERROR_INVALID_VALUE;
     if (there) {
       region->memory = memory.first(bytes);
+      region->keeps = std::move(found.keeps);
       driver_.cuCtxSetCurrent(in);
       status = driver_.cuMemHostRegister(memory.data(), bytes, CU_MEMHOSTREGISTER_PORTABLE);
       region->registered = status == CUDA_SUCCESS;

@@ -21,6 +21,8 @@ namespace avec::worker {
 /// holds another one.
 struct HostRegion {
   MutableBytes memory;
+  /// Of the client's memory: nothing the client does unmaps it while this region is there.
+  std::shared_ptr<const void> keeps;
   bool open = false;        ///< copies may name it; loop only
   bool registered = false;  ///< with the driver; written by the helper that opens it
   bool allocated = false;   ///< by the driver, for this session: freed, not unregistered
@@ -40,7 +42,7 @@ class HostRegions {
   /// A context that lives as long as the session, in which memory is registered.
   std::function<CUcontext()> context;
   /// Of OneSided, on any thread. Where the key's memory lies in this process:
-  std::function<MutableBytes(const RemoteKey&)> mapped;
+  std::function<MappedMemory(const RemoteKey&)> mapped;
   /// Lets the client write to memory of this process, and undoes it:
   std::function<TransportError(MutableBytes, RemoteKey&)> offer;
   std::function<void(MutableBytes)> withdraw;

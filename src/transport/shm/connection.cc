@@ -77,7 +77,7 @@ void ShmConnection::look_at_socket() noexcept {
 // After an operation that moved nothing. True: there is something new.
 bool ShmConnection::look_now_and_then() noexcept {
   const auto notes = in_.notes();
-  if (++idle_ < kLooks && notes == seen_notes_ && !gone_) return false;
+  if (++idle_ < kLooks && notes == seen_notes_ && !gone_ && !memory_.was_heard()) return false;
   seen_notes_ = notes;
   look_at_socket();
   return gone_ || failed_;
@@ -139,6 +139,7 @@ TransportError ShmConnection::wait(bool want_send, Deadline deadline) noexcept {
   if (failed_) return {};  // receive() and send() tell it
   TransportError error;
   bool woken = false;
+  if (memory_.was_heard()) look_at_socket();
   while (!error && !woken) {
     in_.announce_wait();
     if (want_send) out_.announce_wait();

@@ -217,30 +217,55 @@ void SharedMemory::revoke(const RemoteKey& key) noexcept {
 
 // ---- memory of the peer ----------------------------------------------------------------
 
-MutableBytes SharedMemory::mapped_locked(const RemoteKey& key) {
+SharedMemory::Theirs::Theirs(Mapping all, bool pages_exist, std::shared_ptr<Usage> counted)
+    : mapping(std::move(all)), to_touch(pages_exist), usage(std::move(counted)) {
+  ++usage->memories;
+  usage->bytes += mapping.bytes().size();
+}
+
+SharedMemory::Theirs::~Theirs() {
+  const auto bytes = mapping.bytes().size();
+  mapping.reset();
+  usage->bytes -= bytes;
+  --usage->memories;
+}
+
+std::shared_ptr<SharedMemory::Theirs> SharedMemory::find_theirs(const RemoteKey& key, MutableBytes& range) {
   const auto [id, offset, bytes, word] = key.words;
-  if (ended_ || word == 0 || peers_keys_[slot_of(word)].load(std::memory_order_acquire) != word) return {};
+  if (ended_ || word == 0 || peers_keys_[slot_of(word)].load(std::memory_order_acquire) != word) return nullptr;
   auto found = theirs_.find(id);
   if (found == theirs_.end() && id > last_theirs_) {
     attend_locked();
+    // The thread of the connection may sleep beside the socket, and a bell was for it.
+    if (was_heard()) tcp::signal_wake(wake_);
     found = theirs_.find(id);
   }
-  if (peer_ != Peer::kThere || found == theirs_.end()) return {};
-  Theirs& theirs = found->second;
-  const auto all = theirs.mapping.bytes();
-  if (offset > all.size() || bytes > all.size() - offset) return {};
-  if (std::exchange(theirs.to_touch, false)) touch_all(all);
-  return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(bytes));
+  if (peer_ != Peer::kThere || found == theirs_.end()) return nullptr;
+  const auto all = found->second->mapping.bytes();
+  if (offset > all.size() || bytes > all.size() - offset) return nullptr;
+  range = all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(bytes));
+  return found->second;
 }
 
-MutableBytes SharedMemory::mapped(const RemoteKey& key) noexcept {
-  const std::scoped_lock lock(mutex_);
-  return mapped_locked(key);
+MappedMemory SharedMemory::mapped(const RemoteKey& key) noexcept {
+  MappedMemory memory;
+  MutableBytes to_touch;
+  {
+    const std::scoped_lock lock(mutex_);
+    auto theirs = find_theirs(key, memory.bytes);
+    if (theirs == nullptr) return {};
+    if (std::exchange(theirs->to_touch, false)) to_touch = theirs->mapping.bytes();
+    memory.keeps = std::move(theirs);
+  }
+  // It takes milliseconds, in which the connection goes on.
+  if (!to_touch.empty()) touch_all(to_touch);
+  return memory;
 }
 
 MutableBytes SharedMemory::part_of(const RemoteKey& key, RemoteAccess access, std::uint64_t offset,
                                    std::size_t bytes) {
-  const auto range = mapped_locked(key);
+  MutableBytes range;
+  if (find_theirs(key, range) == nullptr) return {};
   if (access_of(key.words[3]) != access || offset > range.size() || bytes > range.size() - offset) return {};
   return range.subspan(static_cast<std::size_t>(offset), bytes);
 }
@@ -323,7 +348,8 @@ bool SharedMemory::take(const Message& message, Descriptor attached) {
   if (message.note == Note::kMemory) {
     const auto bytes = static_cast<std::size_t>(message.bytes);
     if (!attached || message.id <= last_theirs_ || bytes == 0 || bytes % page_bytes() != 0 ||
-        theirs_.size() >= limits::kMaxSharedMemories || bytes > limits::kMaxSharedBytes - their_bytes_ ||
+        their_usage_->memories >= limits::kMaxSharedMemories ||
+        bytes > limits::kMaxSharedBytes - their_usage_->bytes ||
         !is_sealed_memory(attached.get(), bytes)) {
       return false;
     }
@@ -331,17 +357,14 @@ bool SharedMemory::take(const Message& message, Descriptor attached) {
     auto mapping = Mapping::of(attached.get(), bytes);
     if (!mapping) return errno == ENOMEM;  // then its keys name nothing; the session goes another way
     // What the owner has not touched is not touched here either, or it would be charged to this end.
-    theirs_.emplace(message.id, Theirs{std::move(mapping), all_pages_exist(attached.get(), bytes)});
-    their_bytes_ += bytes;
+    theirs_.emplace(message.id, std::make_shared<Theirs>(
+                                    std::move(mapping), all_pages_exist(attached.get(), bytes), their_usage_));
     return true;
   }
   if (attached) return false;
   if (message.note == Note::kMemoryGone) {
     if (message.id == 0 || message.id > last_theirs_) return false;
-    if (const auto found = theirs_.find(message.id); found != theirs_.end()) {
-      their_bytes_ -= found->second.mapping.bytes().size();
-      theirs_.erase(found);
-    }
+    theirs_.erase(message.id);  // what of it is still held stays mapped, and counts
     return true;
   }
   return message.note == Note::kBell;
@@ -368,6 +391,7 @@ SharedMemory::Peer SharedMemory::attend_locked() noexcept {
         }
         break;
     }
+    heard_.store(true, std::memory_order_release);
   }
   return peer_;
 }
@@ -375,7 +399,9 @@ SharedMemory::Peer SharedMemory::attend_locked() noexcept {
 SharedMemory::Peer SharedMemory::attend() noexcept {
   const std::scoped_lock lock(mutex_);
   flush_locked();
-  return attend_locked();
+  attend_locked();
+  heard_.store(false, std::memory_order_relaxed);
+  return peer_;
 }
 
 void SharedMemory::end() noexcept {

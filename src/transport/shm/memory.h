@@ -6,8 +6,10 @@
 // all of it until it unmaps it. What was allocated here holds nothing else.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -31,7 +33,7 @@ class SharedMemory final : public OneSided {
   void remove(MutableBytes memory) noexcept override;
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey& key) noexcept override;
-  MutableBytes mapped(const RemoteKey& key) noexcept override;
+  MappedMemory mapped(const RemoteKey& key) noexcept override;
   IoResult read(const RemoteKey& key, std::uint64_t offset, MutableBytes into,
                 std::uint64_t token) noexcept override;
   IoResult write(const RemoteKey& key, std::uint64_t offset, ConstBytes from,
@@ -44,6 +46,9 @@ class SharedMemory final : public OneSided {
   /// True when messages wait for room in the socket; attend() sends them.
   bool has_unsent() const noexcept { return unsent_waiting_.load(std::memory_order_relaxed); }
   bool has_completions() const noexcept { return completions_waiting_.load(std::memory_order_acquire) != 0; }
+  /// Another thread has taken messages from the socket, the bell perhaps: attend() tells what
+  /// follows from them. That thread has used `wake`.
+  bool was_heard() const noexcept { return heard_.load(std::memory_order_acquire); }
   /// Ends all access: keys of this end become worthless, the peer's name nothing.
   void end() noexcept;
 
@@ -55,10 +60,20 @@ class SharedMemory final : public OneSided {
     bool announced = false;  // the message is in the socket
     Descriptor fd;           // until it is announced
   };
-  // Memory of the peer.
+  // What is mapped of the peer's memory, given back by the peer or not.
+  struct Usage {
+    std::atomic<std::size_t> memories{0}, bytes{0};
+  };
+  // Memory of the peer. mapped() hands out shares of it, which may outlive the connection.
   struct Theirs {
+    Theirs(Mapping all, bool pages_exist, std::shared_ptr<Usage> counted);
+    Theirs(const Theirs&) = delete;
+    Theirs& operator=(const Theirs&) = delete;
+    ~Theirs();
+
     Mapping mapping;
-    bool to_touch = false;  // its pages exist and are not yet in this process's tables
+    bool to_touch;  // its pages exist and are not yet in this process's tables; under the mutex
+    const std::shared_ptr<Usage> usage;
   };
   struct Slot {
     std::uint64_t word = 0;    // what stands in the table; zero: free
@@ -73,7 +88,8 @@ class SharedMemory final : public OneSided {
   bool take(const Message& message, Descriptor attached);
   std::map<std::byte*, Own>::iterator find(MutableBytes range);
   void clear_slot(std::size_t index);
-  MutableBytes mapped_locked(const RemoteKey& key);
+  // Whose memory `key` is of; `range`: what it names. Null: nothing.
+  std::shared_ptr<Theirs> find_theirs(const RemoteKey& key, MutableBytes& range);
   MutableBytes part_of(const RemoteKey& key, RemoteAccess access, std::uint64_t offset, std::size_t bytes);
   IoResult complete(std::uint64_t token, TransportError error, std::size_t bytes);
 
@@ -96,9 +112,10 @@ class SharedMemory final : public OneSided {
   std::vector<std::uint32_t> free_slots_;
   std::uint64_t last_serial_;
 
-  std::map<std::uint64_t, Theirs> theirs_;
+  std::map<std::uint64_t, std::shared_ptr<Theirs>> theirs_;
   std::uint64_t last_theirs_ = 0;
-  std::size_t their_bytes_ = 0;
+  const std::shared_ptr<Usage> their_usage_ = std::make_shared<Usage>();
+  std::atomic<bool> heard_{false};
 
   std::deque<OneSidedCompletion> completions_;
   std::atomic<std::size_t> completions_waiting_{0};
