@@ -127,6 +127,7 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
     raw->posted_call_failed(status);
   };
   callbacks.closed = [raw = client.get()](const std::string& reason) { raw->session_lost(reason); };
+  callbacks.notice = [](const std::string& what) { say(what); };
   callbacks.device_output = [](int descriptor, std::string_view text) {
     write_device_output(descriptor, text);
   };

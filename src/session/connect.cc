@@ -318,7 +318,8 @@ std::unique_ptr<Connection> open_stripe(const Options& options, const wire::Open
   return std::move(*connection);
 }
 
-void offer_stripes(Connection& data, const Options& options, const wire::Admission& admission) {
+void offer_stripes(Connection& data, const Options& options, const wire::Admission& admission,
+                   std::function<void(const std::string&)> notice) {
   const unsigned streams = streams_for(options, data);
   if (streams < 2) return;
   const auto opening = wire::stripe_opening(admission.ticket, admission.key);
@@ -326,17 +327,25 @@ void offer_stripes(Connection& data, const Options& options, const wire::Admissi
   Options target;  // what connecting needs, without the session's secrets
   target.executor = options.executor;
   target.connect_deadline = options.connect_deadline;
-  tcp::offer_stripes(data, {.count = streams,
-                            .least_bytes = limits::kStripedBytes,
-                            .add_from = limits::kStripedBytes,
-                            .open = [target, opening = *opening] { return open_stripe(target, opening); }});
+  tcp::StripeOptions stripes;
+  stripes.count = streams;
+  stripes.least_bytes = stripes.add_from = limits::kStripedBytes;
+  stripes.open = [target, opening = *opening] { return open_stripe(target, opening); };
+  if (notice) {
+    stripes.none_opened = [notice = std::move(notice), executor = options.executor] {
+      notice(fmt::format("no further connection to {} could be opened: large copies go through one stream "
+                         "(AVEC_TCP_STREAMS=1 asks for no more)", executor));
+    };
+  }
+  tcp::offer_stripes(data, std::move(stripes));
 }
 
 }  // namespace
 
 std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& options,
                                                               const wire::Admission& admission,
-                                                              std::uint64_t resume_from, Deadline deadline) {
+                                                              std::uint64_t resume_from, Deadline deadline,
+                                                              std::function<void(const std::string&)> notice) {
   const bool upgrades = needs_upgrade(options);
   const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from,
                                           upgrades ? wire::Upgrades::kFollow : wire::Upgrades::kNone,
@@ -354,7 +363,7 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
     if (auto upgraded = upgrade_as_wished(*connection, options, deadline); !upgraded)
       return std::unexpected(std::move(upgraded.error()));
   }
-  if (may_have_stripes(options)) offer_stripes(**connection, options, admission);
+  if (may_have_stripes(options)) offer_stripes(**connection, options, admission, std::move(notice));
   return connection;
 }
 

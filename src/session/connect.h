@@ -3,6 +3,7 @@
 // to do.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,10 +26,12 @@ struct Admitted {
 /// Connects, authenticates and gets a ticket.
 std::expected<Admitted, Failure> open_control(const Options& options, Deadline deadline);
 
-/// Opens a data connection: sends its preamble and proof, waits for nothing.
+/// Opens a data connection: sends its preamble and proof, waits for nothing. `notice`: of Callbacks,
+/// until the connection has been closed; may be empty.
 std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& options,
                                                               const wire::Admission& admission,
-                                                              std::uint64_t resume_from, Deadline deadline);
+                                                              std::uint64_t resume_from, Deadline deadline,
+                                                              std::function<void(const std::string&)> notice = {});
 
 /// Receives the worker's answer; returns the highest of our sequences that it has.
 std::expected<std::uint64_t, Failure> receive_accept(Connection& data, const Options& options,

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "transport/tcp/stripes.h"
+
 namespace avec::session {
 namespace {
 
@@ -56,7 +58,7 @@ std::expected<void, Failure> Engine::start() {
   if (!admitted) return std::unexpected(std::move(admitted.error()));
   control_ = std::move(admitted->control);
   admission_ = admitted->admission;
-  auto data = open_data(options_, admission_, 0, deadline);
+  auto data = open_data(options_, admission_, 0, deadline, callbacks_.notice);
   if (!data) return std::unexpected(std::move(data.error()));
   peer_ = (*data)->peer();
   {
@@ -528,6 +530,7 @@ void Engine::abandon_after_fork() noexcept {
     static_cast<void>(connection.release());
   };
   one_sided_ = nullptr;  // the parent's memory and keys stay the parent's
+  if (connection_) tcp::forget_stripes_after_fork(*connection_);
   forget(connection_);
   forget(control_);
   static_cast<void>(progress_.release());

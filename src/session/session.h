@@ -87,6 +87,8 @@ struct Callbacks {
   std::function<void(int descriptor, std::string_view text)> device_output;
   /// The session is over: reason for people. Every later call fails with Origin::kTransport.
   std::function<void(const std::string& reason)> closed;
+  /// Something for people to know, once; the session goes on. Any thread; may not use the session.
+  std::function<void(const std::string& what)> notice;
 };
 
 /// Names a deferred call (CopyFromDevice posted) until its reply has come.

@@ -22,7 +22,7 @@ struct Heard {
   };
   std::vector<Failed> failed;
   std::vector<std::pair<int, std::string>> output;
-  std::vector<std::string> closed;
+  std::vector<std::string> closed, notices;
 
   session::Callbacks callbacks() {
     session::Callbacks callbacks;
@@ -37,6 +37,10 @@ struct Heard {
     callbacks.closed = [this](const std::string& reason) {
       const std::scoped_lock lock(mutex);
       closed.push_back(reason);
+    };
+    callbacks.notice = [this](const std::string& what) {
+      const std::scoped_lock lock(mutex);
+      notices.push_back(what);
     };
     return callbacks;
   }

@@ -18,6 +18,7 @@ constexpr std::uint64_t kContext = 1, kStream = 4;
 struct Sockets {
   std::mutex mutex;
   std::vector<int> descriptors;
+  std::size_t at_most = SIZE_MAX;  // further ones are closed at once
   std::size_t count() {
     const std::scoped_lock lock(mutex);
     return descriptors.size();
@@ -40,6 +41,7 @@ class WatchedListener final : public Listener {
     auto result = inner_->accept(deadline);
     if (result.connection) {
       const std::scoped_lock lock(sockets_.mutex);
+      if (sockets_.descriptors.size() == sockets_.at_most) return {nullptr, {TransportErrc::kReset, 0}, "one too many"};
       sockets_.descriptors.push_back(::dup(tcp::native_descriptor(*result.connection)));
     }
     return result;
@@ -54,7 +56,8 @@ class WatchedListener final : public Listener {
 
 /// A session over TCP, ready to copy.
 struct Ready {
-  explicit Ready(unsigned streams, std::chrono::milliseconds resume = {}) {
+  explicit Ready(unsigned streams, std::chrono::milliseconds resume = {}, std::size_t connections = SIZE_MAX) {
+    sockets.at_most = connections;
     InProcessExecutor::Options options;
     options.listen = "tcp://127.0.0.1:0";
     options.session.driver_path = AVEC_CPU_DEVICE;
@@ -91,7 +94,10 @@ wire::RemoteKeyWords words(const RemoteKey& key) {
 /// Posts a copy of all of `memory`, which was added, to or from `device`; waits for its end.
 Result<> copy(session::Session& session, std::uint64_t device, MutableBytes memory, RemoteAccess access) {
   session::Reference reference{memory, access};
-  if (session.one_sided()->allow(memory, access, reference.key)) return user_error("not allowed");
+  // Until the first stripe is ready the stream would carry it.
+  if (!eventually([&] { return session.one_sided()->allow(memory, access, reference.key).code != TransportErrc::kNotViable; }) ||
+      !reference.key)
+    return user_error("not allowed");
   const auto bytes = memory.size();
   const auto pending =
       access == RemoteAccess::kRead
@@ -187,6 +193,31 @@ TEST_CASE("Stripes that break end the session, with a reason, and every call say
   const auto after = ready.session->call(wire::StreamSynchronize(kStream));
   REQUIRE_FALSE(after);
   CHECK(after.error().origin == Origin::kTransport);
+  ready.session->one_sided()->remove(memory);
+}
+
+TEST_CASE("Where no stripe can be opened large payload stays in the stream, and the user is told once") {
+  Ready ready(4, {}, 2);  // control and data
+  Bytes memory = FakeExecutor::device_bytes(1, 3u << 20);
+  REQUIRE_FALSE(ready.session->one_sided()->add(memory));
+  const auto told = [&] { return ready.heard.with([](const Heard& heard) { return heard.notices; }); };
+  RemoteKey key;
+  CHECK(eventually([&] {
+    CHECK(ready.session->one_sided()->allow(memory, RemoteAccess::kRead, key).code == TransportErrc::kNotViable);
+    return !told().empty();
+  }));
+  CHECK(ready.session->post(wire::CopyToDevice(kBase, memory.size(), memory.size(), 1, kStream), memory));
+  Bytes back(memory.size());
+  const auto pending =
+      ready.session->post_deferred(wire::CopyFromDevice(kBase, memory.size(), memory.size(), 1, kStream), back);
+  REQUIRE(pending);
+  CHECK(ready.session->wait_deferred(*pending));
+  CHECK((back == memory));
+  CHECK(ready.session->one_sided()->allow(memory, RemoteAccess::kWrite, key).code == TransportErrc::kNotViable);
+  REQUIRE(told().size() == 1);
+  CHECK(says(told().front(), "AVEC_TCP_STREAMS=1"));
+  CHECK(says(told().front(), ready.executor->address()));
+  CHECK(ready.heard.with([](const Heard& heard) { return heard.closed.empty(); }));
   ready.session->one_sided()->remove(memory);
 }
 
