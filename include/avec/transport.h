@@ -61,6 +61,7 @@ class Connection {
 
   /// Makes poll_descriptor() tell of what comes from now on; to be called, with the connection
   /// driven, before the descriptor is polled. False: there is something already, do not sleep.
+  /// Used up by receive(), wait(), and a send() that sends nothing.
   virtual bool arm() noexcept { return true; }
 
   /// Access to the peer's memory beside the stream, or null: payload travels in the stream.

@@ -40,7 +40,7 @@ inline constexpr std::size_t kReplayBytes = 8u << 20;
 
 /// One slot of a session, bytes, and their number: payload in pageable memory passes through them
 /// (docs/zero-copy.md). A megabyte takes a copy engine 20 us, several times what its frame costs,
-/// and 32 of them keep a link of 100 Gbit/s full over a round trip of 2.5 ms.
+/// and the half of them that one stream may have keeps 100 Gbit/s full over a round trip of 1.3 ms.
 inline constexpr std::size_t kSlotBytes = 1u << 20;
 inline constexpr std::size_t kSlots = 32;
 /// Several threads copy payload into and out of slots from this many bytes on; and at most so many.

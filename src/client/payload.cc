@@ -83,7 +83,7 @@ class Work {
     while (more || !flights.empty()) {
       if (more && flights.size() < under_way_) {
         // Waiting for a slot with some taken could be waiting for oneself.
-        const auto slot = flights.empty() ? slots_.take() : as_result(slots_.try_take());
+        const auto slot = flights.empty() ? slots_.take(copy_.stream) : as_result(slots_.try_take(copy_.stream));
         if (!slot) return fail(flights, slot.error());
         if (*slot) {
           more = start(**slot, flights);
@@ -121,7 +121,7 @@ class Work {
   }
 
   Result<> upload(const Piece& piece) {
-    const auto slot = slots_.take();
+    const auto slot = slots_.take(copy_.stream);
     if (!slot) return std::unexpected(slot.error());
     for (std::uint64_t row = 0; row < piece.rows; ++row)
       std::memcpy(slot->memory.data() + row * piece.width, host(piece) + row * copy_.host_pitch, piece.width);

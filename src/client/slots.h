@@ -3,7 +3,7 @@
 #pragma once
 
 #include <array>
-#include <condition_variable>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -27,7 +27,8 @@ struct Slot {
 };
 
 /// A slot is free, or taken by a thread that copies into or out of it, or in use by a deferred
-/// call until that has been answered. Any thread.
+/// call until that has been answered. A CUDA stream has at most as many as it leaves free: half of
+/// them alone, and five streams that are held up still leave one to others. Any thread.
 class Slots {
  public:
   explicit Slots(session::Session& session);
@@ -40,9 +41,9 @@ class Slots {
   /// itself; Reference::write of the call that needs them.
   Result<std::uint64_t> write(const Slot& slot, std::size_t bytes);
 
-  /// Waits until a slot is free. Only for a thread that has taken none.
-  Result<Slot> take();
-  std::optional<Slot> try_take();
+  /// Waits until the stream may have a slot. Only for a thread that has taken none.
+  Result<Slot> take(std::uint64_t stream);
+  std::optional<Slot> try_take(std::uint64_t stream);
   /// In use until the deferred call is over.
   void used_by(const Slot& slot, std::uint64_t pending);
   void give_back(const Slot& slot);
@@ -54,7 +55,11 @@ class Slots {
     std::uint64_t pending;
   };
   State open_with(OneSided& access);
-  std::optional<Slot> find_free();
+  bool ask(OneSided& access);
+  bool may_have_one(std::uint64_t stream) const;
+  void find_answered();
+  std::optional<Slot> find_free(std::uint64_t stream);
+  void tell_waiting();
   Slot slot(std::size_t index) const;
 
   session::Session& session_;
@@ -64,9 +69,11 @@ class Slots {
   bool mapped_ = false;
   RemoteKey mirror_;  // not mapped: what the client writes
   std::mutex mutex_;  // guards what follows
-  std::condition_variable given_back_;
   std::vector<std::size_t> free_;
   std::vector<Used> used_;
+  std::array<std::uint64_t, limits::kSlots> streams_{};  // that have the slots which are not free
+  std::size_t waiting_ = 0;                              // threads in take()
+  std::atomic<std::uint64_t> changes_{0};                // of used_ and free_ that those must see
 };
 
 }  // namespace avec::client

@@ -60,8 +60,9 @@ Result<Pending> Engine::post_reference_frame(wire::Opcode opcode, ConstBytes bod
   memory.write = reference.write;
   // Payload of replies that were asked for before would come after these bytes, over them.
   const std::byte* begin = memory.bytes.data();
-  const auto settled = memory.written ? wait_for_overlap(begin, begin + memory.bytes.size(), Replies::Use::kInReply)
-                                      : Result<>();
+  const auto settled = memory.written
+                           ? wait_for_overlap(begin, begin + memory.bytes.size(), Replies::Use::kInReply)
+                           : Result<>();
   auto pending = settled ? begin_deferred(opcode, body, memory, attend, reference.copied)
                          : Result<Pending>(std::unexpected(settled.error()));
   if (!pending && reference.key) one_sided_->revoke(reference.key);
@@ -95,17 +96,30 @@ Result<> Engine::wait_deferred(Pending pending, Counted counted) {
   return {};
 }
 
-Result<> Engine::wait_for_one(std::span<const Pending> pendings) {
+Result<> Engine::wait_for_one(std::span<const Pending> pendings, const std::atomic<std::uint64_t>& changes,
+                              std::uint64_t seen, Counted counted) {
   const LockGuard guard(lock_);
-  add_to(source_waits_, 1);
+  if (counted == Counted::kSource) add_to(source_waits_, 1);
   const auto under_way = [&](Pending pending)
                              AVEC_UNCHECKED_LOCKING { return replies_.find(pending) != nullptr; };
   while (!over_) {
-    if (!std::ranges::all_of(pendings, under_way)) return {};
+    if (changes != seen || !std::ranges::all_of(pendings, under_way)) return {};
     Condition condition{Condition::Kind::kAnyDeferred};
     await_condition(condition);
   }
   return std::unexpected(over_error_);
+}
+
+void Engine::changed() {
+  const LockGuard guard(lock_);
+  bool any = false;
+  for (Condition* condition = conditions_; condition != nullptr; condition = condition->next) {
+    if (condition->kind != Condition::Kind::kAnyDeferred) continue;
+    mark_done(condition->waiter);
+    any = true;
+  }
+  // One of them may be the driver, asleep.
+  if (any && driver_asleep_) wake_driver();
 }
 
 bool Engine::deferred_done(Pending pending) {

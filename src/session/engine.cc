@@ -331,7 +331,8 @@ void Engine::hand_over() {
     return;
   }
   role_taken_ = false;
-  if (progress_asleep_ && outbox_.unsent() != 0) {
+  // With a watch that is spent it would sleep on through whatever nobody waits for.
+  if (progress_asleep_ && (outbox_.unsent() != 0 || watch_ == Watch::kSpent)) {
     progress_asleep_ = false;
     kick_progress();
   }
@@ -389,6 +390,7 @@ bool Engine::await(Waiter& waiter, Deadline deadline) {
     lock_.unlock();
     const bool in_time = drive(waiter, deadline);
     lock_.lock();
+    spend_watch();
     hand_over();
     if (!in_time) return waiter.done;
   }
@@ -451,18 +453,19 @@ bool Engine::drive(Waiter& waiter, Deadline deadline) {
       relax();
       continue;
     }
-    sleep_in_wait(deadline);
+    sleep_in_wait(waiter, deadline);
   }
   return true;
 }
 
-void Engine::sleep_in_wait(Deadline deadline) {
+void Engine::sleep_in_wait(const Waiter& waiter, Deadline deadline) {
   bool want_send;
   {
     const LockGuard guard(lock_);
     want_send = outbox_.unsent() != 0;
-    // Something was posted meanwhile, or somebody closes: there is work first.
-    if ((want_send && !send_blocked_) || closing_ || over_) return;
+    // Something was posted meanwhile, or somebody closes: there is work first. Or changed() ended
+    // this thread's wait.
+    if ((want_send && !send_blocked_) || closing_ || over_ || waiter.done) return;
     driver_asleep_ = true;
   }
   connection_->wait(want_send, std::min(deadline, steady_clock::now() + kLongestSleep));

@@ -41,7 +41,9 @@ class Engine final : public Session, private FrameHandler {
   std::string peer() const override { return peer_; }
   std::string device_reason() const override { return admission_.reason; }
   Result<> wait_deferred(Pending pending, Counted counted) override;
-  Result<> wait_for_one(std::span<const Pending> pendings) override;
+  Result<> wait_for_one(std::span<const Pending> pendings, const std::atomic<std::uint64_t>& changes,
+                        std::uint64_t seen, Counted counted) override;
+  void changed() override;
   bool deferred_done(Pending pending) override;
   Result<> wait_for_destination(const void* begin, const void* end) override;
   Result<> wait_until_unused(const void* begin, const void* end) override;
@@ -99,13 +101,17 @@ class Engine final : public Session, private FrameHandler {
   void await_condition(Condition& condition) AVEC_REQUIRES(lock_);
   /// Works with the role until `waiter` is done or somebody closes (true), or the deadline.
   bool drive(Waiter& waiter, Deadline deadline) AVEC_EXCLUDES(lock_);
-  void sleep_in_wait(Deadline deadline) AVEC_EXCLUDES(lock_);
+  void sleep_in_wait(const Waiter& waiter, Deadline deadline) AVEC_EXCLUDES(lock_);
   std::uint32_t sleep_parked(Waiter& waiter, bool may_spin, Deadline deadline) AVEC_EXCLUDES(lock_);
   void take_role() AVEC_REQUIRES(lock_) {
     role_taken_ = true;
     ++activity_;
   }
   void hand_over() AVEC_REQUIRES(lock_);
+  /// Whoever has the role has used up what the progress thread armed.
+  void spend_watch() AVEC_REQUIRES(lock_) {
+    if (watch_ == Watch::kArmed) watch_ = Watch::kSpent;
+  }
   void wake_driver() AVEC_REQUIRES(lock_);
   void mark_done(Waiter& waiter) AVEC_REQUIRES(lock_);
   static void tell(Waiter& waiter, std::uint32_t word);
@@ -178,6 +184,9 @@ class Engine final : public Session, private FrameHandler {
   Deadline last_lone_post_ AVEC_GUARDED_BY(lock_){};          ///< posted while the progress thread slept
   std::uint64_t last_round_trip_ AVEC_GUARDED_BY(lock_) = 0;  ///< highest sequence whose reply was waited for
   int watched_ AVEC_GUARDED_BY(lock_) = -1;                   ///< the connection's poll_descriptor
+  /// What the progress thread armed before it fell asleep; spent: another thread has received since.
+  enum class Watch : std::uint8_t { kNone, kArmed, kSpent };
+  Watch watch_ AVEC_GUARDED_BY(lock_) = Watch::kNone;
 
   std::vector<std::uint64_t> writes_ AVEC_GUARDED_BY(lock_);  ///< tokens of write_ahead() under way
   std::uint64_t last_write_ AVEC_GUARDED_BY(lock_) = 0;

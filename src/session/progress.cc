@@ -99,6 +99,7 @@ void Engine::progress_sleep() {
     // Nobody has the role: for a moment the connection is this thread's.
     const bool came = watch && !false_alarm_ && !connection_->arm();
     if (watch && !false_alarm_ && !came) descriptor = watched_;
+    watch_ = descriptor >= 0 ? Watch::kArmed : Watch::kNone;
     if (came) {
       timeout_ms = 0;
     } else if (!watch) {
@@ -115,6 +116,7 @@ void Engine::progress_sleep() {
   }
   const LockGuard guard(lock_);
   progress_asleep_ = false;
+  watch_ = Watch::kNone;
   const bool look = watch && (descriptor < 0 || entries[1].revents != 0);
   if (!look || role_taken_ || over_) return;
   take_role();

@@ -44,6 +44,7 @@ bool Engine::flush_locked() {
   add_to(bytes_sent_, sent.bytes);
   lock_.lock();
   send_blocked_.store(sent.bytes < wanted, std::memory_order_relaxed);
+  if (sent.bytes == 0) spend_watch();  // see Connection::arm
   if (sent.bytes != 0) {
     release_externals(outbox_.advance(sent.bytes));
     if (!keep_ && conditions_ != nullptr) room_made();

@@ -7,6 +7,7 @@
 // A progress thread takes the role when nobody waits, and sleeps when nothing is under way.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -190,8 +191,11 @@ class Session {
   /// Waits for that reply; its status is returned. A failure is returned once; the last 64
   /// that nobody has asked for are remembered.
   virtual Result<> wait_deferred(Pending pending, Counted counted = Counted::kRoundTrip) = 0;
-  /// Waits until one of these has been answered: a source is free.
-  virtual Result<> wait_for_one(std::span<const Pending> pendings) = 0;
+  /// Waits until one of these has been answered, or `changes` is not `seen` any more: who adds to
+  /// it calls changed() then.
+  virtual Result<> wait_for_one(std::span<const Pending> pendings, const std::atomic<std::uint64_t>& changes,
+                                std::uint64_t seen, Counted counted = Counted::kSource) = 0;
+  virtual void changed() = 0;
   /// True when its reply has come.
   virtual bool deferred_done(Pending pending) = 0;
   /// Waits until no deferred call is under way whose destination overlaps [begin, end)

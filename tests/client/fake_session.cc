@@ -168,6 +168,7 @@ void FakeSession::answer_held() {
   std::scoped_lock lock(mutex_);
   for (const Held& held : held_) answer(held);
   held_.clear();
+  woken_.notify_all();
 }
 
 std::size_t FakeSession::held_count() {
@@ -199,19 +200,39 @@ Result<std::uint64_t> FakeSession::write_ahead(const RemoteKey& key, std::uint64
   return 1;
 }
 
-Result<> FakeSession::wait_for_one(std::span<const session::Pending> pendings) {
-  ++source_waits;
-  std::scoped_lock lock(mutex_);
-  const auto waited_for = [&](const Held& held) {
-    return std::ranges::find(pendings, held.pending) != pendings.end() &&
-           held.frame.as<wire::CopyToDeviceFrom>().stream() != stalled_stream;
+Result<> FakeSession::wait_for_one(std::span<const session::Pending> pendings,
+                                   const std::atomic<std::uint64_t>& changes, std::uint64_t seen,
+                                   session::Counted counted) {
+  std::unique_lock lock(mutex_);
+  if (counted == session::Counted::kSource) ++source_waits;
+  const auto same = [](session::Pending pending) {
+    return [pending](const Held& held) { return held.pending == pending; };
   };
-  const auto first = std::ranges::find_if(held_, waited_for);
-  if (first != held_.end()) {
-    answer(*first);
-    held_.erase(first);
+  ++waiting_for_one;
+  while (changes == seen) {
+    // Held by nobody: answered before.
+    const auto answered = [&](session::Pending pending) {
+      return std::ranges::none_of(held_, same(pending));
+    };
+    if (std::ranges::any_of(pendings, answered)) break;
+    const auto first = std::ranges::find_if(held_, [&](const Held& held) {
+      return std::ranges::find(pendings, held.pending) != pendings.end() &&
+             !stalled_streams.contains(held.frame.as<wire::CopyToDeviceFrom>().stream());
+    });
+    if (first != held_.end()) {
+      answer(*first);
+      held_.erase(first);
+      break;
+    }
+    woken_.wait(lock);
   }
+  --waiting_for_one;
   return {};
+}
+
+void FakeSession::changed() {
+  const std::scoped_lock lock(mutex_);
+  woken_.notify_all();
 }
 
 bool FakeSession::deferred_done(session::Pending pending) {

@@ -2,6 +2,8 @@
 // answers like an executor with one small device.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -81,7 +83,9 @@ class FakeSession : public session::Session {
   }
   std::string peer() const override { return "fake://"; }
   Result<> wait_deferred(session::Pending, session::Counted) override;
-  Result<> wait_for_one(std::span<const session::Pending> pendings) override;
+  Result<> wait_for_one(std::span<const session::Pending> pendings, const std::atomic<std::uint64_t>& changes,
+                        std::uint64_t seen, session::Counted counted) override;
+  void changed() override;
   bool deferred_done(session::Pending pending) override;
   Result<> wait_for_destination(const void* begin, const void*) override {
     destinations_waited.push_back(begin);
@@ -105,7 +109,8 @@ class FakeSession : public session::Session {
   std::unique_ptr<FakeOneSided> access;  ///< null: payload travels in the stream
   /// Copies by reference are answered, and done, when somebody waits for them.
   bool references_linger = false;
-  std::uint64_t stalled_stream = 0;  ///< whose copies are not answered even then
+  std::set<std::uint64_t> stalled_streams;      ///< whose copies are not answered even then
+  std::atomic<std::size_t> waiting_for_one{0};  ///< threads that wait for calls which nobody answers
   std::size_t held_count();
   void answer_held();
   std::size_t references = 0, source_waits = 0, worthless_references = 0;
@@ -136,6 +141,7 @@ class FakeSession : public session::Session {
   std::byte* reached(const Body& copy, RemoteAccess access_wanted, bool mirrored);
 
   std::mutex mutex_;
+  std::condition_variable woken_;
   std::vector<std::byte> hello_;
   std::vector<Frame> frames_;
   Frame open_;

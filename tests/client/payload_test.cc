@@ -63,6 +63,10 @@ session::Counters there_and_back(Fixture& f, std::byte* host, std::size_t bytes)
   return after;
 }
 
+std::uint64_t stream_of_last_upload(Fixture& f) {
+  return f.session->frames<wire::CopyToDeviceFrom>().back().as<wire::CopyToDeviceFrom>().stream();
+}
+
 }  // namespace
 
 TEST_CASE("pinned memory moves by reference, and no processor copies it") {
@@ -270,7 +274,7 @@ TEST_CASE("more payload than there are slots waits for slots, in order, and all 
   const auto wanted = host;
   const auto device = device_memory(bytes);
   REQUIRE(copy_to_device(device, host.data(), bytes, nullptr, kAsynchronous) == CUDA_SUCCESS);
-  CHECK(f.session->held_count() <= limits::kSlots);
+  CHECK(f.session->held_count() <= limits::kSlots / 2);
   CHECK(f.session->source_waits != 0);
   std::fill(host.begin(), host.end(), std::byte{0});
   const auto before = f.session->round_trips;
@@ -289,8 +293,7 @@ TEST_CASE("a stream that is held up keeps its slots, and other streams' copies g
   REQUIRE(copy_to_device(first, host.data(), host.size(), stalled, kAsynchronous) == CUDA_SUCCESS);
   const std::size_t held = f.session->held_count();
   REQUIRE(held != 0);
-  f.session->stalled_stream =
-      f.session->frames<wire::CopyToDeviceFrom>()[0].as<wire::CopyToDeviceFrom>().stream();
+  f.session->stalled_streams.insert(stream_of_last_upload(f));
   const auto large = pattern((limits::kSlots + 4) * limits::kSlotBytes);
   const auto second = device_memory(large.size());
   REQUIRE(copy_to_device(second, large.data(), large.size(), nullptr, kAsynchronous) == CUDA_SUCCESS);
@@ -298,6 +301,71 @@ TEST_CASE("a stream that is held up keeps its slots, and other streams' copies g
   f.session->answer_held();
   CHECK(device_has(f, first, host));
   CHECK(device_has(f, second, large));
+}
+
+TEST_CASE("a thread that waits for a slot gets one that another thread gives back") {
+  Fixture f(kMaps);
+  f.session->references_linger = true;
+  f.session->stalled_streams = {1};
+  Slots slots(*f.session);
+  REQUIRE(slots.open());
+  // A call that is not answered, and all the other slots taken by threads that copy out of them.
+  std::vector<Slot> taken;
+  for (std::uint64_t stream = 1; const auto slot = slots.try_take(stream); ++stream) taken.push_back(*slot);
+  REQUIRE(taken.size() == limits::kSlots);
+  const session::Reference reference{taken[0].memory.first(8), RemoteAccess::kRead};
+  const auto pending = f.session->post_by_reference(wire::CopyToDeviceFrom(1, 8, 8, 1, 1, {}, 0), reference);
+  REQUIRE(pending);
+  slots.used_by(taken[0], *pending);
+  std::atomic<bool> got{false};
+  std::thread waiting([&] { got = slots.take(100).has_value(); });
+  while (f.session->waiting_for_one == 0) std::this_thread::yield();
+  CHECK_FALSE(got);
+  slots.give_back(taken[1]);
+  waiting.join();
+  CHECK(got);
+  // One that is posted and answered only now counts as well.
+  std::atomic<bool> again{false};
+  std::thread patient([&] { again = slots.take(101).has_value(); });
+  while (f.session->waiting_for_one == 0) std::this_thread::yield();
+  const auto later = f.session->post_by_reference(wire::CopyToDeviceFrom(1, 8, 8, 1, 2, {}, 0), reference);
+  REQUIRE(later);
+  slots.used_by(taken[2], *later);
+  patient.join();
+  CHECK(again);
+  f.session->answer_held();
+}
+
+TEST_CASE("a stream has at most half of the slots, and many that are held up leave some to others") {
+  Fixture f(kMaps);
+  f.session->references_linger = true;
+  Slots slots(*f.session);
+  REQUIRE(slots.open());
+  std::vector<Slot> taken;
+  const auto take_all = [&](std::uint64_t stream) {
+    const std::size_t before = taken.size();
+    while (const auto slot = slots.try_take(stream)) taken.push_back(*slot);
+    return taken.size() - before;
+  };
+  CHECK(take_all(1) == limits::kSlots / 2);
+  for (std::uint64_t stream = 2; stream < 5; ++stream) CHECK(take_all(stream) != 0);
+  CHECK(slots.try_take(6));
+  slots.give_back(taken[0]);
+  CHECK(slots.try_take(7));
+}
+
+TEST_CASE("memory of slots that cannot be opened is given back") {
+  Fixture f(kMaps);
+  const bool refused = GENERATE(false, true);
+  if (refused) {
+    f.session->fail_next<wire::SlotsOpen>(CUDA_ERROR_OUT_OF_MEMORY);
+  } else {
+    f.session->access->allow_fails = {TransportErrc::kResources, 0};
+  }
+  Slots slots(*f.session);
+  CHECK_FALSE(slots.open());
+  CHECK(f.session->access->allocated_now() == 0);
+  CHECK(f.session->access->keys_now() == 0);
 }
 
 TEST_CASE("large pageable memory is added for one copy where that is worth it") {

@@ -172,9 +172,8 @@ TEST_CASE("Bytes that the executor writes itself come after payload of replies a
   REQUIRE(session->post_deferred(small, MutableBytes(memory).first(64), session::Attend::kNobody));
   REQUIRE(eventually([&] { return holding.load(); }));
   const auto reference = allowed(network.access, memory, RemoteAccess::kWrite);
-  std::thread poster([&] {
-    posted = session->post_by_reference(from_device(4096, reference.key), reference).has_value();
-  });
+  std::thread poster(
+      [&] { posted = session->post_by_reference(from_device(4096, reference.key), reference).has_value(); });
   std::this_thread::sleep_for(milliseconds(20));
   CHECK_FALSE(posted);
   REQUIRE(session->call(wire::StreamQuery(0)));
@@ -207,12 +206,51 @@ TEST_CASE("Waiting for one of several calls ends with whichever is answered firs
     std::this_thread::sleep_for(milliseconds(5));
     static_cast<void>(session->call(wire::StreamQuery(0)));
   });
-  REQUIRE(session->wait_for_one(pendings));
+  const std::atomic<std::uint64_t> changes{0};
+  REQUIRE(session->wait_for_one(pendings, changes, 0));
   CHECK(session->deferred_done(pendings[1]));
   CHECK_FALSE(session->deferred_done(pendings[0]));
   CHECK_FALSE(session->deferred_done(pendings[2]));
-  REQUIRE(session->wait_for_one(pendings));  // at once
+  REQUIRE(session->wait_for_one(pendings, changes, 0));  // at once
   answering.join();
+}
+
+TEST_CASE("Waiting for one of several calls ends when what it depends on changes, driving or parked") {
+  FakeExecutor executor({.script = [](FakeExecutor&, const Record& record) {
+    return record.opcode() == wire::Opcode::CopyFromDevice;
+  }});
+  auto options = options_for(executor);
+  options.wait_mode = GENERATE(WaitMode::kAdaptive, WaitMode::kBlock);
+  auto session = open(options);
+  Bytes memory(100);
+  const auto pending = session->post_deferred(copy_from(1, 100), memory);
+  REQUIRE(pending);
+  const std::vector pendings{*pending};
+  std::atomic<std::uint64_t> changes{0}, ended{0};
+  constexpr std::uint64_t kRounds = 300;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      for (std::uint64_t round = 0; round < kRounds; ++round) {
+        ended += session->wait_for_one(pendings, changes, round).has_value();
+        while (changes == round) std::this_thread::yield();
+      }
+    });
+  }
+  // Each change while one of them drives, or is about to sleep, and the other is parked. Were one
+  // not woken, the longest sleep of a thread would pass each time.
+  const bool all = eventually([&] {
+    if (ended / 2 == changes && changes < kRounds) {
+      ++changes;
+      session->changed();
+    }
+    return ended == 2 * kRounds;
+  });
+  CHECK(all);
+  changes = kRounds;
+  session->changed();
+  for (auto& thread : threads) thread.join();
+  CHECK_FALSE(session->deferred_done(*pending));
 }
 
 TEST_CASE("Nothing reaches memory any more when a call says that the session is over") {
