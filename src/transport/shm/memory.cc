@@ -232,7 +232,8 @@ SharedMemory::Theirs::~Theirs() {
 
 std::shared_ptr<SharedMemory::Theirs> SharedMemory::find_theirs(const RemoteKey& key, MutableBytes& range) {
   const auto [id, offset, bytes, word] = key.words;
-  if (ended_ || word == 0 || peers_keys_[slot_of(word)].load(std::memory_order_acquire) != word) return nullptr;
+  if (ended_ || word == 0 || peers_keys_[slot_of(word)].load(std::memory_order_acquire) != word)
+    return nullptr;
   auto found = theirs_.find(id);
   if (found == theirs_.end() && id > last_theirs_) {
     attend_locked();
@@ -349,16 +350,16 @@ bool SharedMemory::take(const Message& message, Descriptor attached) {
     const auto bytes = static_cast<std::size_t>(message.bytes);
     if (!attached || message.id <= last_theirs_ || bytes == 0 || bytes % page_bytes() != 0 ||
         their_usage_->memories >= limits::kMaxSharedMemories ||
-        bytes > limits::kMaxSharedBytes - their_usage_->bytes ||
-        !is_sealed_memory(attached.get(), bytes)) {
+        bytes > limits::kMaxSharedBytes - their_usage_->bytes || !is_sealed_memory(attached.get(), bytes)) {
       return false;
     }
     last_theirs_ = message.id;
     auto mapping = Mapping::of(attached.get(), bytes);
     if (!mapping) return errno == ENOMEM;  // then its keys name nothing; the session goes another way
     // What the owner has not touched is not touched here either, or it would be charged to this end.
-    theirs_.emplace(message.id, std::make_shared<Theirs>(
-                                    std::move(mapping), all_pages_exist(attached.get(), bytes), their_usage_));
+    theirs_.emplace(
+        message.id,
+        std::make_shared<Theirs>(std::move(mapping), all_pages_exist(attached.get(), bytes), their_usage_));
     return true;
   }
   if (attached) return false;
