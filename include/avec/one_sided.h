@@ -108,7 +108,8 @@ class OneSided {
   /// Keys that no other add() covers become worthless.
   virtual void remove(MutableBytes memory) noexcept = 0;
 
-  /// Lets the peer reach `range`, inside of memory that was added. Posted: cheap.
+  /// Lets the peer reach `range`, inside of memory that was added. Posted: cheap, but the first may
+  /// wait shortly for the way. kNotViable: there is none (yet), and the bytes belong in the stream.
   virtual TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept = 0;
   /// When it returns, no access through the key is under way and none can begin.
   virtual void revoke(const RemoteKey& key) noexcept = 0;

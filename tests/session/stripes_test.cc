@@ -41,7 +41,8 @@ class WatchedListener final : public Listener {
     auto result = inner_->accept(deadline);
     if (result.connection) {
       const std::scoped_lock lock(sockets_.mutex);
-      if (sockets_.descriptors.size() == sockets_.at_most) return {nullptr, {TransportErrc::kReset, 0}, "one too many"};
+      if (sockets_.descriptors.size() == sockets_.at_most)
+        return {nullptr, {TransportErrc::kReset, 0}, "one too many"};
       sockets_.descriptors.push_back(::dup(tcp::native_descriptor(*result.connection)));
     }
     return result;
@@ -56,7 +57,8 @@ class WatchedListener final : public Listener {
 
 /// A session over TCP, ready to copy.
 struct Ready {
-  explicit Ready(unsigned streams, std::chrono::milliseconds resume = {}, std::size_t connections = SIZE_MAX) {
+  explicit Ready(unsigned streams, std::chrono::milliseconds resume = {},
+                 std::size_t connections = SIZE_MAX) {
     sockets.at_most = connections;
     InProcessExecutor::Options options;
     options.listen = "tcp://127.0.0.1:0";
@@ -95,7 +97,9 @@ wire::RemoteKeyWords words(const RemoteKey& key) {
 Result<> copy(session::Session& session, std::uint64_t device, MutableBytes memory, RemoteAccess access) {
   session::Reference reference{memory, access};
   // Until the first stripe is ready the stream would carry it.
-  if (!eventually([&] { return session.one_sided()->allow(memory, access, reference.key).code != TransportErrc::kNotViable; }) ||
+  if (!eventually([&] {
+        return session.one_sided()->allow(memory, access, reference.key).code != TransportErrc::kNotViable;
+      }) ||
       !reference.key)
     return user_error("not allowed");
   const auto bytes = memory.size();
@@ -203,17 +207,19 @@ TEST_CASE("Where no stripe can be opened large payload stays in the stream, and 
   const auto told = [&] { return ready.heard.with([](const Heard& heard) { return heard.notices; }); };
   RemoteKey key;
   CHECK(eventually([&] {
-    CHECK(ready.session->one_sided()->allow(memory, RemoteAccess::kRead, key).code == TransportErrc::kNotViable);
+    CHECK(ready.session->one_sided()->allow(memory, RemoteAccess::kRead, key).code ==
+          TransportErrc::kNotViable);
     return !told().empty();
   }));
   CHECK(ready.session->post(wire::CopyToDevice(kBase, memory.size(), memory.size(), 1, kStream), memory));
   Bytes back(memory.size());
-  const auto pending =
-      ready.session->post_deferred(wire::CopyFromDevice(kBase, memory.size(), memory.size(), 1, kStream), back);
+  const auto pending = ready.session->post_deferred(
+      wire::CopyFromDevice(kBase, memory.size(), memory.size(), 1, kStream), back);
   REQUIRE(pending);
   CHECK(ready.session->wait_deferred(*pending));
   CHECK((back == memory));
-  CHECK(ready.session->one_sided()->allow(memory, RemoteAccess::kWrite, key).code == TransportErrc::kNotViable);
+  CHECK(ready.session->one_sided()->allow(memory, RemoteAccess::kWrite, key).code ==
+        TransportErrc::kNotViable);
   REQUIRE(told().size() == 1);
   CHECK(says(told().front(), "AVEC_TCP_STREAMS=1"));
   CHECK(says(told().front(), ready.executor->address()));

@@ -204,8 +204,9 @@ TEST_CASE("stripes: a request for what is not allowed is refused, and the stripe
 TEST_CASE("stripes: a request that makes no sense ends the connection") {
   using R = tcp::StripeRequest;
   for (const auto& request :
-       {R{0, 0, {}, 0, 1}, R{4, 0, {}, 0, 1}, R{R::kReady, 0, {}, 0, 0}, R{R::kRead, 1, {}, 0, 1}, R{R::kRead, 0, {}, 0, 0},
-        R{R::kWrite, 0, {}, 0, tcp::kMaxStripePart + 1}, R{R::kRead, 0, {}, 0, UINT64_MAX}}) {
+       {R{0, 0, {}, 0, 1}, R{4, 0, {}, 0, 1}, R{R::kReady, 0, {}, 0, 0}, R{R::kRead, 1, {}, 0, 1},
+        R{R::kRead, 0, {}, 0, 0}, R{R::kWrite, 0, {}, 0, tcp::kMaxStripePart + 1},
+        R{R::kRead, 0, {}, 0, UINT64_MAX}}) {
     Hostile hostile;
     hostile.send(request);
     CHECK(hostile.client_end() == TransportErrc::kReset);
@@ -376,7 +377,8 @@ TEST_CASE("stripes: a client that stops in the middle of an answer does not hold
 
 /// A client that offers stripes, and what it was told.
 struct Offering {
-  Offering(unsigned count, std::function<std::unique_ptr<Connection>()> open, std::chrono::milliseconds wait = 20s)
+  Offering(unsigned count, std::function<std::unique_ptr<Connection>()> open,
+           std::chrono::milliseconds wait = 20s)
       : pair(Hostile::plain_pair()) {
     REQUIRE(tcp::offer_stripes(*pair.client, {.count = count,
                                               .open = std::move(open),
@@ -494,8 +496,10 @@ TEST_CASE("stripes: small ranges are left to the stream") {
   const Descriptor mine(ends[1]);
   const tcp::StripeRequest ready{tcp::StripeRequest::kReady, 0, {}, 0, 0};
   REQUIRE(::send(mine.get(), &ready, sizeof ready, MSG_NOSIGNAL) == sizeof ready);
-  REQUIRE(tcp::offer_stripes(
-      *client, {.count = 1, .least_bytes = 1000, .open = [end = ends[0]] { return tcp::adopt(end); }, .first_wait = std::chrono::seconds(20)}));
+  REQUIRE(tcp::offer_stripes(*client, {.count = 1,
+                                       .least_bytes = 1000,
+                                       .open = [end = ends[0]] { return tcp::adopt(end); },
+                                       .first_wait = std::chrono::seconds(20)}));
   auto& access = *client->one_sided();
   const auto memory = access.allocate(kPage, nullptr).memory;
   RemoteKey key;

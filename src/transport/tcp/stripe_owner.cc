@@ -228,7 +228,8 @@ bool OwnerStripes::becomes_ready(int socket) {
   ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   StripeRequest first;
   if (receive_exactly(socket, std::as_writable_bytes(std::span(&first, 1)))) return false;
-  if (first.kind != StripeRequest::kReady || first.reserved != 0 || first.key || first.offset != 0 || first.bytes != 0)
+  if (first.kind != StripeRequest::kReady || first.reserved != 0 || first.key || first.offset != 0 ||
+      first.bytes != 0)
     return false;
   limit = {};
   ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -245,7 +246,8 @@ void OwnerStripes::thread_ended(bool was_ready) {
   if (was_ready) --ready_;
   if (over()) return;
   // The executor would wait for ever for ranges that it was told of; without any there is the stream.
-  const bool told = std::any_of(grants_.begin(), grants_.end(), [](const auto& entry) { return !entry.second.revoked; });
+  const bool told =
+      std::any_of(grants_.begin(), grants_.end(), [](const auto& entry) { return !entry.second.revoked; });
   if (ready_ == 0 && told) break_with({TransportErrc::kReset, ECONNRESET});
   if (threads_ == 0 && !any_ready_ && options_.none_opened) options_.none_opened();
 }
