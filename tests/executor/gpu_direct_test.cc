@@ -169,6 +169,24 @@ TEST_CASE("Copies to the same destination, direct or not, end in their order") {
   }
 }
 
+TEST_CASE("A direct copy from the device waits for copies before it that wait for others to be sent") {
+  Direct session;
+  const auto memory = session.allocate(9 * kMiB);
+  const auto bytes = noise(48 * kMiB);
+  write_device_memory(kBase, bytes);
+  const RemoteKey key = session.allow(memory, RemoteAccess::kWrite);
+  // More than the stream takes before this end receives: it holds up what comes after.
+  session.client.send(wire::CopyFromDevice(kBase, 32 * kMiB, 32 * kMiB, 1, kOther));
+  std::this_thread::sleep_for(50ms);
+  session.client.send(wire::CopyFromDeviceTo(kBase, 2 * kMiB, kMiB, 9, kStream, words(key), 0));
+  const auto last = session.send_down(key, 0, 9 * kMiB, kBase + 32 * kMiB);
+  std::this_thread::sleep_for(50ms);
+  CHECK(session.status_of(last) == 0);
+  CHECK(session.client.status_of(wire::StreamSynchronize(kStream)) == 0);
+  CHECK(same(memory, ConstBytes(bytes).subspan(32 * kMiB, 9 * kMiB)));
+  CHECK(recorded(kDmaBuf) == 1);
+}
+
 TEST_CASE("Small copies, rows that are apart, and everything without the setting, go through the arena") {
   for (const bool on : {true, false}) {
     Setup setup = direct();
