@@ -71,6 +71,10 @@ class Connection {
   /// The peer, for messages: "tcp://192.0.2.7:7700".
   virtual std::string peer() const = 0;
 
+  /// Why the connection broke, a phrase for people, where more is known than the error says; else
+  /// empty. With the connection driven; stays after close().
+  virtual std::string reason() const { return {}; }
+
   /// True when the peer shares this host's memory and clock.
   virtual bool same_host() const noexcept { return false; }
 };

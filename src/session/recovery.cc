@@ -45,7 +45,9 @@ void Engine::lost(TransportError error) {
     if (auto farewell = receive_farewell(*control_, steady_clock::now() + kFarewellDeadline)) {
       why = "the executor's worker ended: " + *farewell;
     } else {
-      why = fmt::format("the link to {} was lost ({})", options_.executor, to_string(error.code));
+      const std::string reason = connection_->reason();
+      why = fmt::format("the link to {} was lost ({})", options_.executor,
+                        reason.empty() ? to_string(error.code) : std::string_view(reason));
     }
   }
   fail(link_error(error), std::move(why), true);

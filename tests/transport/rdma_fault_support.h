@@ -107,13 +107,13 @@ inline void check_broken(Connection& connection, TransportError expected) {
   const auto sending = error_of_sending(connection);
   CHECK(static_cast<int>(sending.code) == static_cast<int>(expected.code));
   CHECK(sending.os_error == expected.os_error);
-  CHECK_FALSE(rdma::why_broken(connection).empty());
+  CHECK_FALSE(connection.reason().empty());
 }
 
 /// That the connection ended because of its peer, whichever way it learnt of that.
 inline void check_lost(Connection& connection) {
   CHECK(static_cast<int>(error_of_receiving(connection).code) == static_cast<int>(TransportErrc::kReset));
-  CHECK_FALSE(rdma::why_broken(connection).empty());
+  CHECK_FALSE(connection.reason().empty());
 }
 
 /// Two ends of a TCP connection, to be upgraded.

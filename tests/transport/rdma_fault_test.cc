@@ -250,7 +250,7 @@ TEST_CASE(
       }
     }
     CHECK((error.code == row.code || error.code == kReset));
-    const bool at_client = rdma::why_broken(victim.client()).empty() == false;
+    const bool at_client = victim.client().reason().empty() == false;
     auto& broken = at_client ? victim.client() : victim.server();
     CHECK(static_cast<int>(error_of_sending(broken).code) == static_cast<int>(row.code));
     CHECK(error_of_sending(broken).os_error == row.os_error);

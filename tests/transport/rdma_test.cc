@@ -34,10 +34,10 @@ TEST_CASE("locked memory beyond the limit is refused as such, and the connection
 TEST_CASE("why a connection broke is told in words, and nothing before it has") {
   RdmaBackend backend;
   auto pair = connected(backend);
-  CHECK(rdma::why_broken(*pair.client).empty());
+  CHECK(pair.client->reason().empty());
   backend.reset(*pair.server);
   CHECK(end_of(*pair.client) == TransportErrc::kReset);
-  CHECK(rdma::why_broken(*pair.client).find("process has ended") != std::string::npos);
+  CHECK(pair.client->reason().find("process has ended") != std::string::npos);
   pair.client->close();
 }
 

@@ -221,7 +221,10 @@ void Session::link_was_lost() {
   ended_connection_->close();
   sink_.reset();
   if (lost.code == TransportErrc::kClosed) return end("the client closed its connection");
-  if (!link_.resumable()) return end("the connection broke: " + std::string(to_string(lost.code)));
+  if (!link_.resumable()) {
+    const std::string reason = ended_connection_->reason();
+    return end("the connection broke: " + (reason.empty() ? std::string(to_string(lost.code)) : reason));
+  }
   ended_connection_.reset();
   lost_since_ = Clock::now();
   spdlog::info("{}: the connection broke; waiting for the client to come back", options_.name);

@@ -49,7 +49,7 @@ class RdmaConnection final : public Connection, private WorkOwner {
   bool same_host() const noexcept override { return same_host_; }
 
   /// Why the connection broke, a sentence; empty while it has not.
-  std::string reason() const { return pair_->reason(); }
+  std::string reason() const override { return pair_->reason(); }
   const Connection* stream() const noexcept { return stream_.get(); }
 
  private:

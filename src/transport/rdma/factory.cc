@@ -121,11 +121,6 @@ std::unique_ptr<Transport> make_transport(const Options& options, std::string sc
   return std::make_unique<RdmaTransport>(options, std::move(scheme));
 }
 
-std::string why_broken(const Connection& connection) {
-  const auto* rdma = dynamic_cast<const RdmaConnection*>(&connection);
-  return rdma != nullptr ? rdma->reason() : std::string();
-}
-
 const Connection* stream_of(const Connection& connection) noexcept {
   const auto* rdma = dynamic_cast<const RdmaConnection*>(&connection);
   return rdma != nullptr ? rdma->stream() : nullptr;

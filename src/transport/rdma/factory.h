@@ -22,10 +22,6 @@ struct Options {
 std::unique_ptr<Transport> make_transport();
 std::unique_ptr<Transport> make_transport(const Options& options, std::string scheme = "rdma");
 
-/// Why an RDMA connection broke, a sentence; empty when it has not, or `connection` is of another
-/// transport.
-std::string why_broken(const Connection& connection);
-
 /// The stream beside an RDMA connection, whose end ends it; null when `connection` is of another
 /// transport. For tests.
 const Connection* stream_of(const Connection& connection) noexcept;
