@@ -37,7 +37,10 @@ def environment():
 def render(out, name, template=None, **values):
     text = environment().get_template((template or name) + ".j2").render(**values)
     out.mkdir(parents=True, exist_ok=True)
-    (out / name).write_text(text)
+    file = out / name
+    # What did not change is not written: nothing that includes it is compiled again.
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
 
 
 def read_schemas(paths):
