@@ -2,7 +2,7 @@
 # The GPU suite: every example natively and through avec on this machine's GPU, output compared;
 # errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
 #
-#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples errors programs bench
+#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples errors programs conformance bench
 #
 # The build folder may come from another machine (stripped binaries are enough); see
 # tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
     *) parts+=("$1"); shift ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(examples errors programs bench)
+[ ${#parts[@]} -gt 0 ] || parts=(examples errors programs conformance bench)
 mkdir -p "$out"
 avec="$build/bin/avec"
 export LD_LIBRARY_PATH="$build/lib/deps:${CUDA_HOME:-/usr/local/cuda}/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -66,6 +66,18 @@ part_programs() {
   done
 }
 
+# Cases of tests/conformance: natively and through avec, both against what is expected.
+part_conformance() {
+  local way
+  for way in gpu gpu-avec; do
+    timeout 470 python3 "$here/tests/conformance/conformance.py" --way $way --build "$build" --jobs 6 --write "$out/conformance-$way" \
+      "$build"/tests/conformance/* >"$out/conformance-$way.txt" 2>&1
+    local status=$? last
+    last=$(tail -1 "$out/conformance-$way.txt")
+    if [ $status -eq 0 ]; then note "conformance-$way" ok "$last"; else note "conformance-$way" FAIL "$last"; fi
+  done
+}
+
 part_bench() {
   for wait in spin adaptive; do
     if timeout 400 "$avec" bench all --device cuda --wait $wait --seconds 0.15 --json "$out/bench-$wait.jsonl" \
@@ -82,8 +94,8 @@ if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
 fi
 for part in "${parts[@]}"; do
   case "$part" in
-    examples | errors | programs | bench) "part_$part" ;;
-    *) echo "unknown part $part; parts: examples errors programs bench" >&2; exit 2 ;;
+    examples | errors | programs | conformance | bench) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples errors programs conformance bench" >&2; exit 2 ;;
   esac
 done
 echo
