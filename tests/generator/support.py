@@ -1,12 +1,14 @@
 """What the generator's tests share: the generator as modules and as a program."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMAS = ROOT / "schemas"
-WIRE = [SCHEMAS / f"{name}.fbs" for name in ("attributes", "frame", "handshake", "session", "driver")]
+_BUILT = re.search(r"^set\(wire_schemas ([^)]*)\)", (SCHEMAS / "CMakeLists.txt").read_text(), re.M)[1].split()
+WIRE = [SCHEMAS / f"{name}.fbs" for name in ("attributes", *_BUILT)]
 sys.path.insert(0, str(ROOT / "tools" / "gen"))
 
 import schema  # noqa: E402
@@ -37,7 +39,8 @@ def generate(command, *arguments):
                           capture_output=True, text=True, timeout=60, check=False)
 
 
-def generate_api(out, driver=None, runtime=None, version=None):
+def generate_api(out, driver=None, runtime=None, version=None, unsupported=None):
     return generate("api", *toolkit_arguments(version), "--out", out,
                     "--driver-manifest", driver or SCHEMAS / "driver_api.fbs",
-                    "--runtime-manifest", runtime or SCHEMAS / "runtime_api.fbs", *WIRE)
+                    "--runtime-manifest", runtime or SCHEMAS / "runtime_api.fbs",
+                    "--unsupported-manifest", unsupported or SCHEMAS / "unsupported.fbs", *WIRE)

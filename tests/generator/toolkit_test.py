@@ -66,11 +66,31 @@ class Toolkit(unittest.TestCase):
         path = self.entry("cuMemcpyHtoD_v2", "CUresult cuMemcpyHtoD_v2(CUdeviceptr d, const void *s, size_t n)",
                           ', pair: "ptds"')
         self.assertEqual(generate_api(self.out, driver=path).returncode, 0)
-        stubs = set(re.findall(r"^AVEC_STUB\((\w+)\)", (self.out / "driver_stubs.cc").read_text(), re.M))
+        stubs = set(re.findall(r"^AVEC_STUB\((\w+), ", (self.out / "driver_stubs.cc").read_text(), re.M))
         exports = set(re.findall(r"^    (\w+);", (self.out / "driver_exports.map").read_text(), re.M))
         generated = set(re.findall(r'api: "(\w+)"', (SCHEMAS / "driver.fbs").read_text()))
         self.assertEqual(exports - stubs - generated, {"cuMemcpyHtoD_v2", "cuMemcpyHtoD_v2_ptds"})
         self.assertTrue({"cuMemcpyHtoD", "cuMemcpyHtoDAsync_v2_ptsz", "cuGraphLaunch"} <= stubs)
+
+    def test_what_is_not_supported_says_why(self):
+        path = self.out / "unsupported.fbs"
+        path.write_text(HEAD + 'enum Far : ubyte (unsupported: "too far away") { cuIpcGetMemHandle, cudaMemcpyToArray }\n')
+        done = generate_api(self.out, driver=self.manifest(""), runtime=self.manifest(""), unsupported=path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn('AVEC_STUB(cuIpcGetMemHandle, "too far away")', (self.out / "driver_stubs.cc").read_text())
+        self.assertIn('AVEC_STUB(cudaMemcpyToArray_ptds, "too far away")', (self.out / "runtime_stubs.cc").read_text())
+        matrix = (self.out / "cuda-support.md").read_text()
+        self.assertIn("| too far away | `cuIpcGetMemHandle` |", matrix)
+        self.assertIn("| too far away | `cudaMemcpyToArray` |", matrix)
+
+    def test_a_reason_is_for_a_function_that_exists_and_does_not_work(self):
+        path = self.out / "unsupported.fbs"
+        path.write_text(HEAD + 'enum Far : ubyte (unsupported: "far") { cuFly }\n')
+        self.assertIn("cuFly is no name of a CUDA library", generate_api(self.out, unsupported=path).stderr)
+        path.write_text(HEAD + 'enum Far : ubyte (unsupported: "far") { cuInit }\n')
+        self.assertIn("cuInit is implemented", generate_api(self.out, unsupported=path).stderr)
+        path.write_text(HEAD + 'enum Far : ubyte { cuIpcGetMemHandle }\n')
+        self.assertIn("Far has no reason", generate_api(self.out, unsupported=path).stderr)
 
     def test_export_lists_are_nvidias(self):
         self.assertEqual(generate_api(self.out).returncode, 0)
@@ -110,6 +130,13 @@ class Toolkit(unittest.TestCase):
         committed = support.ROOT / "docs" / "cuda-support.md"
         self.assertTrue(committed.exists() and committed.read_text() == (self.out / "cuda-support.md").read_text(),
                         "docs/cuda-support.md is out of date: run cmake --build BUILD --target docs")
+
+    def test_every_function_is_implemented_or_explained(self):
+        self.assertEqual(generate_api(self.out).returncode, 0)
+        for library in ("driver", "runtime"):
+            left = re.findall(r'^AVEC_STUB\((\w+), "docs/cuda-support.md"\)',
+                              (self.out / f"{library}_stubs.cc").read_text(), re.M)
+            self.assertEqual(left, [], f"schemas/{library}_api.fbs or schemas/unsupported.fbs lacks them")
 
     def test_every_entry_is_implemented_by_hand_once(self):
         for name in ("driver", "runtime"):

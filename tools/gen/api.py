@@ -49,6 +49,47 @@ def from_manifest(schema):
     return result
 
 
+@dataclass
+class Unsupported:
+    """Functions that do not work, for one reason: an enumeration of unsupported.fbs."""
+    reason: str
+    names: list
+    where: str
+
+    def of(self, names):
+        """Those that a library exports."""
+        return [n for n in self.names if n in names]
+
+
+def from_unsupported(schema):
+    """Enumerations whose values are named like functions."""
+    result = []
+    for enum in schema.enums.values():
+        if "unsupported" not in enum.attributes:
+            raise SchemaError(enum.where, f"{enum.name} has no reason: unsupported")
+        result.append(Unsupported(enum.attributes["unsupported"], sorted(enum.values), enum.where))
+    return result
+
+
+def reasons(unsupported, entries, names):
+    """{symbol: reason}, forms for per-thread default streams included. `entries` are implemented
+    functions, `names` everything that is exported."""
+    implemented = {entry.name for entry in entries}
+    found = {}
+    for group in unsupported:
+        for name in group.names:
+            if name not in names:
+                raise SchemaError(group.where, f"{name} is no name of a CUDA library")
+            if name in implemented:
+                raise SchemaError(group.where, f"{name} is implemented and listed as not supported")
+            if name in found:
+                raise SchemaError(group.where, f"{name} is listed twice")
+            for symbol in (name, f"{name}_ptds", f"{name}_ptsz"):
+                if symbol in names:
+                    found[symbol] = group.reason
+    return found
+
+
 def from_calls(calls):
     """Functions generated from a call of the wire."""
     result = []

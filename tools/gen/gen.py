@@ -73,12 +73,15 @@ class Toolkit:
         self.versions = cuda_headers.versions(self.driver_names, read(cuda_headers.TYPEDEF_HEADERS))
 
 
-def support_part(title, entries, names):
+def support_part(title, entries, names, unsupported):
     """One library's section of cuda-support.md; variants of per-thread default streams do not count."""
     plain = {name for name in names if not (name[-5:] in ("_ptds", "_ptsz") and name[:-5] in names)}
     implemented = sorted(entries, key=lambda e: e.name)
-    missing = ", ".join(f"`{n}`" for n in sorted(plain - {e.name for e in entries}))
+    explained = [(group.reason, ", ".join(f"`{n}`" for n in group.of(plain))) for group in unsupported]
+    left = plain - {e.name for e in entries} - {n for group in unsupported for n in group.names}
+    missing = ", ".join(f"`{n}`" for n in sorted(left))
     return {"title": title, "implemented": implemented, "total": len(plain),
+            "unsupported": sorted((reason, functions) for reason, functions in explained if functions),
             "missing": textwrap.wrap(missing, 110, break_long_words=False, break_on_hyphens=False)}
 
 
@@ -92,8 +95,13 @@ def make_api(arguments):
     api.check(driver, toolkit.driver, set(toolkit.driver_names), toolkit.version)
     api.check(runtime, toolkit.runtime, set(toolkit.runtime_names), toolkit.version)
 
+    unsupported = api.from_unsupported(schema.parse([(path.name, path.read_text()) for path in
+                                                     (arguments.schemas[0], arguments.unsupported_manifest)]))
+    reasons = api.reasons(unsupported, driver + runtime, set(toolkit.driver_names) | set(toolkit.runtime_names))
+
     def missing(names, entries):
-        return sorted(set(names) - {symbol for entry in entries for symbol in entry.symbols})
+        left = set(names) - {symbol for entry in entries for symbol in entry.symbols}
+        return [(name, reasons.get(name, "")) for name in sorted(left)]
 
     out = arguments.out
     render(out, "driver_stubs.cc", "stubs.cc", library="libcuda.so.1", manifest="driver_api.fbs", runtime=False,
@@ -106,8 +114,8 @@ def make_api(arguments):
     for name in ("proc_address_table.h", "proc_address_table.cc"):
         render(out, name, versions=toolkit.versions)
     render(out, "cuda-support.md", toolkit=f"{toolkit.version // 1000}.{toolkit.version % 1000 // 10}",
-           parts=[support_part("Driver API", driver, toolkit.driver_names),
-                  support_part("Runtime API", runtime, toolkit.runtime_names)])
+           parts=[support_part("Driver API", driver, toolkit.driver_names, unsupported),
+                  support_part("Runtime API", runtime, toolkit.runtime_names, unsupported)])
 
 
 def print_entries(arguments):
@@ -144,6 +152,7 @@ def main():
     command.add_argument("--out", type=pathlib.Path, required=True)
     command.add_argument("--driver-manifest", type=pathlib.Path, required=True)
     command.add_argument("--runtime-manifest", type=pathlib.Path, required=True)
+    command.add_argument("--unsupported-manifest", type=pathlib.Path, required=True)
     command.add_argument("schemas", type=pathlib.Path, nargs="+", help="attributes.fbs first")
     command = commands.add_parser("entries")
     command.set_defaults(run=print_entries)

@@ -20,7 +20,7 @@ PAYLOADS = ("none", "in", "out")
 CALL_ATTRIBUTES = {"opcode": True, "mode": True, "from": True, "reply": True, "payload": True,
                    "may_block": False, "passes": False, "api": True, "proto": True, "pair": True, "override": True}
 FIELD_ATTRIBUTES = {"handle": True, "arg": True, "out": True, "current": False}
-ENUM_ATTRIBUTES = {"bit_flags": False}
+ENUM_ATTRIBUTES = {"bit_flags": False, "unsupported": True}
 
 
 # Field names that flatc ends with an underscore because C++ has them as keywords.
