@@ -11,10 +11,7 @@
 #include "avec/transport.h"
 #include "base/limits.h"
 #include "base/result.h"
-#include "driver_generated.h"
-#include "frame_generated.h"
-#include "handshake_generated.h"
-#include "session_generated.h"
+#include "schemas_generated.h"  // all of schemas/
 
 namespace avec::wire {
 
