@@ -11,6 +11,7 @@
 #include "client/host_memory.h"
 #include "client/payload.h"
 #include "client/slab.h"
+#include "client/trace.h"
 #include "client/status.h"
 #include "session/session.h"
 #include "wire/handshake.h"
@@ -117,6 +118,7 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   wanted.wait_mode = wait_mode_of(options.wait);
   wanted.spin = options.spin;
   wanted.tcp_streams = options.tcp_streams;
+  wanted.observer = options.trace;
   wanted.connect_deadline = options.connect_deadline;
   wanted.environment = forwarded_environment();
   wanted.device_ranges = as_wire(device_ranges);
@@ -149,6 +151,7 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
         OpenFailure{CUDA_ERROR_NO_DEVICE, "the executor " + (*session)->peer() +
                                               " has no device for this session; check CUDA_VISIBLE_DEVICES"});
   }
+  if (options.trace != nullptr) options.trace->start(**session);
   client->adopt(std::move(*session), std::move(device_range), std::move(host_range), options.copy_threads);
   return client;
 }

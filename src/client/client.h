@@ -29,6 +29,7 @@ class Heap;
 class HostMemory;
 class Payload;
 class ForeignRanges;
+class Trace;
 
 /// What is chosen before a session is opened; text fields as in the settings of the same name.
 struct ConnectOptions {
@@ -38,6 +39,7 @@ struct ConnectOptions {
   std::chrono::microseconds spin{50};
   unsigned copy_threads = 0;
   unsigned tcp_streams = 0;  ///< session::Options
+  Trace* trace = nullptr;    ///< of this session; outlives it
 };
 
 struct OpenFailure {

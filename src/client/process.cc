@@ -12,6 +12,7 @@
 #include "client/context.h"
 #include "client/stats.h"
 #include "client/status.h"
+#include "client/trace.h"
 
 namespace avec::client {
 namespace {
@@ -35,6 +36,7 @@ void after_fork_in_child() {
     forget_thread_after_fork();
     the_error.store(CUDA_ERROR_NOT_INITIALIZED);
     counting.store(Counting::kOff);
+    forget_trace();
   }
   opening().unlock();
 }
@@ -43,6 +45,7 @@ void at_exit() {
   if (Client* client = the_client.load()) {
     client->close();
     write_stats();
+    write_trace();
   }
   ended.store(true);
 }
@@ -57,6 +60,7 @@ CUresult fail(const OpenFailure& failure) {
 CUresult open_client() {
   auto options = options_from_settings();
   if (!options) return fail(options.error());
+  options->trace = process_trace();
   // Before it is open: a fork meanwhile waits, so that no child has a lock that nobody releases.
   ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   auto client = Client::open(*options);

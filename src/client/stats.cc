@@ -14,6 +14,7 @@
 #include "base/settings.h"
 #include "client/client.h"
 #include "client/process.h"
+#include "client/trace.h"
 #include "session/session.h"
 
 namespace avec::client {
@@ -38,6 +39,7 @@ struct Call {
 
 struct Book {
   std::mutex mutex;
+  bool on = false;  ///< else calls are only traced
   std::map<std::string_view, Record> records;  // names are static
   std::string destination;
 };
@@ -137,11 +139,12 @@ std::string stats_json() {
 void start_stats(const std::string& setting) {
   const bool on = !setting.empty() && setting != "0";
   if (on) book().destination = setting;
-  counting.store(on ? Counting::kOn : Counting::kOff);
+  book().on = on;
+  counting.store(on || process_trace() != nullptr ? Counting::kOn : Counting::kOff);
 }
 
 void write_stats() {
-  if (counting.exchange(Counting::kOff) != Counting::kOn) return;
+  if (counting.exchange(Counting::kOff) != Counting::kOn || !book().on) return;
   const std::string& destination = book().destination;
   const std::string text = destination.ends_with(".json") ? stats_json() : stats_text();
   if (destination == "1") {
@@ -165,14 +168,17 @@ void* avec_call_begin(const char* name) {
   }
   Call& call = open_call();
   if (call.name != nullptr) return nullptr;
-  call = Call{name, Clock::now(), counters_now()};
+  call = Call{name, Clock::now(), book().on ? counters_now() : avec::session::Counters{}};
   return &call;
 }
 
 void avec_call_end(void* opaque) {
   if (opaque == nullptr) return;
   const Call call = std::exchange(open_call(), Call{});
-  const auto time = Clock::now() - call.begin;
+  const auto end = Clock::now();
+  const auto time = end - call.begin;
+  if (Trace* trace = process_trace()) trace->call(call.name, call.begin, end);
+  if (!book().on) return;
   const auto now = counters_now();
   std::scoped_lock lock(book().mutex);
   Record& record = book().records[call.name];

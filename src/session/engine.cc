@@ -141,6 +141,7 @@ Engine::Frame Engine::put_header(wire::Opcode opcode, std::uint16_t flags, std::
   last_sequence_.store(sequence, std::memory_order_relaxed);
   unacknowledged_bytes_ = 0;
   ack_now_ = false;
+  if (options_.observer != nullptr) [[unlikely]] options_.observer->posted(opcode, sequence);
   const auto padded_body = static_cast<std::uint32_t>(wire::padded(body_bytes));
   const wire::FrameHeader header(static_cast<std::uint16_t>(opcode), flags, 0, padded_body, 0, sequence,
                                  received_.load(std::memory_order_relaxed), 0, payload_bytes);

@@ -38,7 +38,10 @@ bool Engine::flush_locked() {
   if (count == 0 || over_) return false;
   lock_.unlock();
   const auto gathered = std::span<const ConstBytes>(spans).first(count);
+  const bool watched = options_.observer != nullptr;
+  const auto begin = watched ? std::chrono::steady_clock::now() : Observer::Time{};
   const IoResult sent = connection_->send(gathered);
+  if (watched && sent.bytes != 0) options_.observer->sent(sent.bytes, begin, std::chrono::steady_clock::now());
   std::size_t wanted = 0;
   for (const ConstBytes& span : gathered) wanted += span.size();
   add_to(bytes_sent_, sent.bytes);
@@ -58,8 +61,11 @@ bool Engine::flush_locked() {
 }
 
 bool Engine::receive() {
+  const bool watched = options_.observer != nullptr;
+  const auto begin = watched ? std::chrono::steady_clock::now() : Observer::Time{};
   const Inbox::Outcome outcome = inbox_.receive(*connection_);
   if (outcome.bytes != 0) {
+    if (watched) options_.observer->received(outcome.bytes, begin, std::chrono::steady_clock::now());
     add_to(bytes_received_, outcome.bytes);
     receive_copied_.store(inbox_.copied(), std::memory_order_relaxed);
   }
@@ -217,6 +223,16 @@ Result<> Engine::end_push(const wire::FrameHeader& header, ConstBytes body) {
       if (callbacks_.device_output && !opening_) {
         const auto output = wire::read_struct<wire::DeviceOutput>(body);
         callbacks_.device_output(static_cast<int>(output.descriptor()), text_);
+      }
+      return {};
+    case wire::Opcode::TraceRecords:
+    case wire::Opcode::TraceName:
+      if (options_.observer == nullptr) return protocol_error("a trace that nobody asked for");
+      if (header.opcode() == static_cast<std::uint16_t>(wire::Opcode::TraceName)) {
+        options_.observer->kernel_name(wire::read_struct<wire::TraceName>(body).name(), text_);
+      } else {
+        if (text_.size() % sizeof(wire::TraceRecord) != 0) return protocol_error("half a record of a trace");
+        options_.observer->records(wire::read_struct<wire::TraceRecords>(body).lost(), std::as_bytes(std::span(text_)));
       }
       return {};
     case wire::Opcode::SessionClosed:

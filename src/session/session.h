@@ -23,6 +23,22 @@
 
 namespace avec::session {
 
+/// Sees what a traced session sends and receives. Called often, by the threads named; must be short
+/// and may not use the session.
+class Observer {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  virtual ~Observer() = default;
+  /// A call got its number. The thread that posts or calls; the session's lock is held.
+  virtual void posted(wire::Opcode opcode, std::uint64_t sequence) = 0;
+  /// Bytes of frames went to the connection, or came from it. The driver thread.
+  virtual void sent(std::size_t bytes, Time begin, Time end) = 0;
+  virtual void received(std::size_t bytes, Time begin, Time end) = 0;
+  /// A push of schemas/trace.fbs.
+  virtual void records(std::uint64_t lost, ConstBytes records) = 0;
+  virtual void kernel_name(std::uint32_t name, std::string_view text) = 0;
+};
+
 struct Options {
   std::string executor;  ///< URL: "tcp://edge:7700"
   std::string device = "auto";
@@ -38,6 +54,7 @@ struct Options {
   /// it travels with them; 0: as many as help, none on a link whose round trip is long. Opened
   /// with the first such payload; not where the session can be resumed.
   unsigned tcp_streams = 1;
+  Observer* observer = nullptr;  ///< outlives the session; null: nobody watches
   /// How long a lost link may be away; 0: a lost link ends the session.
   std::chrono::milliseconds resume_window{0};
 };

@@ -114,7 +114,9 @@ bool Session::replay(Held& held) {
   frame_ = &frame;
   replaying_ = &held;
   incomplete_ = false;
+  if (tracer_.on()) tracer_.begin(frame.header);
   auto handled = wire::dispatch(frame.header, frame.body, *this);
+  if (tracer_.on()) tracer_.end(incomplete_);
   frame_ = nullptr;
   replaying_ = nullptr;
   if (!handled) close_with(std::string("protocol error: ") + handled.error().what);

@@ -24,7 +24,10 @@ class Completions {
   void issued(Stream& stream) {
     ++stream.issued;
     list(stream);
+    if (worked) [[unlikely]] worked(stream);
   }
+  /// Of a traced session: told of each piece of work.
+  std::function<void(Stream&)> worked;
   /// Runs `action` with the work's result once all work issued to the stream so far is done.
   void then(Stream& stream, std::function<void(CUresult)> action);
   /// The same for several streams; the first error is given. Runs at once when all are idle.

@@ -58,6 +58,7 @@
   X(cuMemsetD2D32Async)                                                                     \
   X(cuStreamCreateWithPriority)                                                             \
   X(cuStreamDestroy)                                                                        \
+  X(cuStreamIsCapturing)                                                                    \
   X(cuStreamQuery)                                                                          \
   X(cuStreamWaitEvent)                                                                      \
   X(cuEventCreate)                                                                          \

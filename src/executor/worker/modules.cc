@@ -326,6 +326,7 @@ Result<> Session::operator()(const Header& header, const wire::LaunchKernel& cal
     return protocol_error("a parameter buffer that does not have the function's size");
   const bool held = settings_.empty() ? hold(*stream) : hold(*stream, {held_setting(call.module_(), call.index())});
   if (held) return {};
+  if (tracer_.on()) tracer_.kernel(function->name);
   before_issue(*stream);
   // The driver copies the parameters before it returns.
   static thread_local std::vector<void*> parameters;

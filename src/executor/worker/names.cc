@@ -59,9 +59,11 @@ std::vector<Stream*> Session::all_streams() {
 
 void Session::before_issue(Stream& stream) {
   make_current(*stream.context);
-  if (stream.fence_seen == fences_) return;
-  stream.fence_seen = fences_;
-  if (fence_event_ != nullptr) driver_.cuStreamWaitEvent(stream.handle, fence_event_, 0);
+  if (stream.fence_seen != fences_) {
+    stream.fence_seen = fences_;
+    if (fence_event_ != nullptr) driver_.cuStreamWaitEvent(stream.handle, fence_event_, 0);
+  }
+  if (tracer_.on()) [[unlikely]] tracer_.before_work(stream);
 }
 
 // ---- contexts ---------------------------------------------------------------------------
@@ -118,6 +120,7 @@ void Session::stream_turned_idle(Stream& stream) {
   auto it = std::ranges::find(dying_streams_, &stream, [](const auto& owner) { return owner.get(); });
   if (it == dying_streams_.end()) return;
   completions_.forget(stream);
+  tracer_.forget(stream);
   if (stream.created) {
     make_current(*stream.context);
     driver_.cuStreamDestroy(stream.handle);
@@ -192,6 +195,7 @@ void Session::destroy_context(Context* context) {
     Stream* stream = context->streams.back();
     context->streams.pop_back();
     completions_.forget(*stream);
+    tracer_.forget(*stream);
     // Frames that came after the destruction and were held have nothing to act on.
     for (const Held& held : stream->held) {
       held_bytes_ -= held.cost();
@@ -204,6 +208,7 @@ void Session::destroy_context(Context* context) {
     freed_streams_.push_back(std::move(*owner));
     dying_streams_.erase(owner);
   }
+  tracer_.forget(*context);
   if (context->primary) {
     driver_.cuDevicePrimaryCtxRelease(context->device);
   } else {

@@ -127,13 +127,17 @@ bool Session::round() {
   bool progress = take_connection();
   if (link_.connection() != nullptr && !link_.lost()) {
     // One read takes what has come; its frames are issued back to back.
-    progress |= link_.read();
+    if (link_.read()) {
+      progress = true;
+      if (tracer_.on()) tracer_.read();
+    }
     if (!closing_) progress |= handle_frames();
   }
   progress |= helpers_.collect();
   completions_.place_marks(goodbye_.has_value());
   progress |= completions_.poll();
   progress |= poll_event_waits();
+  if (tracer_.on()) tracer_.poll(goodbye_.has_value());
   progress |= accesses_.poll();
   progress |= downloads_.pump();
   progress |= downloads_.settle();
@@ -148,6 +152,7 @@ bool Session::round() {
   }
   if (goodbye_ && everything_done()) {
     drain_output();
+    if (tracer_.on()) tracer_.poll(true);
     link_.reply(*goodbye_, CUDA_SUCCESS);
     goodbye_.reset();
     reason_ = "closed by the client";
@@ -269,7 +274,10 @@ Result<> Session::handle(InFrame& frame) {
     return protocol_error("a call before Hello");
   }
   frame_ = &frame;
+  const std::uint64_t held_before = held_sequence_;
+  if (tracer_.on()) tracer_.begin(frame.header);
   Result<> handled = wire::dispatch(frame.header, frame.body, *this);
+  if (tracer_.on()) tracer_.end(held_sequence_ != held_before);
   if (handled && frame.payload_follows && !link_.receiving_payload()) discard_payload();
   frame_ = nullptr;
   return handled;
@@ -378,6 +386,14 @@ void Session::discard_payload() {
 Result<> Session::operator()(const Header&, const wire::Ack&) { return {}; }
 
 Result<> Session::operator()(const Header& header, const wire::Ping&) { return finish(header, CUDA_SUCCESS); }
+
+Result<> Session::operator()(const Header& header, const wire::TraceStart&) {
+  if (!tracer_.on()) {
+    tracer_.start();
+    completions_.worked = [this](Stream& stream) { tracer_.after_work(stream); };
+  }
+  return answer(header, wire::TraceStartReply(Tracer::now_ns()));
+}
 
 Result<> Session::operator()(const Header& header, const wire::Goodbye&) {
   goodbye_ = header;

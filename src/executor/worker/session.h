@@ -42,6 +42,7 @@
 #include "executor/worker/memory.h"
 #include "executor/worker/module_cache.h"
 #include "executor/worker/objects.h"
+#include "executor/worker/tracer.h"
 #include "simple_handlers.h"
 
 namespace avec::worker {
@@ -135,6 +136,7 @@ class Session {
   Result<> operator()(const Header&, const wire::FunctionSetCacheConfig&);
   Result<> operator()(const Header&, const wire::OccupancyBlocks&);
   Result<> operator()(const Header&, const wire::LaunchKernel&);
+  Result<> operator()(const Header&, const wire::TraceStart&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -314,6 +316,7 @@ class Session {
   GpuDirect gpu_direct_{driver_, memory_};
   DirectCopies direct_copies_{gpu_direct_, completions_, downloads_, accesses_};
   Helpers helpers_;
+  Tracer tracer_{driver_, completions_, link_};
   HostRegions regions_;
   ModuleCache cache_;
 
