@@ -22,6 +22,7 @@ const Decoder::Table& opcodes() {
     add_control_opcodes(t);
     add_barrier_opcodes(t);
     add_video_opcodes(t);
+    add_matrix_opcodes(t);
     return t;
   }();
   return table;
@@ -60,7 +61,7 @@ Decoder::Decode find_opcode(std::string_view opcode, Type type) {
 /// Families of the instruction set that are known and left out.
 bool known_but_unsupported(std::string_view opcode) {
   static constexpr std::string_view kNames[] = {
-      "mma", "wmma", "ldmatrix", "stmatrix", "movmatrix", "wgmma", "tcgen05", "tex", "tld4", "txq", "suld",
+      "wgmma", "tcgen05", "tex", "tld4", "txq", "suld",
       "sust", "sured", "suq", "istypep", "multimem", "tensormap", "setmaxnreg", "mapa", "getctarank", "griddepcontrol",
       "clusterlaunchcontrol", "stackrestore", "stacksave", "alloca", "pmevent", "vshl", "vshr",
       "vmad", "vset", "vset2", "vset4", "szext"};
@@ -289,7 +290,6 @@ Ref Decoder::symbol_address(const SyntaxOperand& operand, Space space, bool gene
     case SymbolKind::kFunction: {
       const SyntaxFunction* function = definition_of(module_, symbol);
       if (function == nullptr) fail("Unresolved extern function '" + std::string(symbol.name) + "'");
-      function_->callees.push_back(function->index);
       return constant(8, kCodeWindow + function->index * kCodeStride);
     }
     case SymbolKind::kShared: return constant(8, symbol.offset + offset + (generic ? kSharedWindow : 0));
@@ -473,7 +473,6 @@ void Decoder::call() {
         mismatch();
       }
       call.callee = target->index;
-      function_->callees.push_back(target->index);
     } else {
       const std::size_t arguments = call.arguments.size();
       if (name == "vprintf" && arguments == 2) call.builtin = Builtin::kPrintf;
@@ -511,12 +510,16 @@ void Decoder::decode_statement(const Statement& statement) {
     function_->code.resize(code_size);
     Instruction in;
     in.control = Control::kUnsupported;
+    in.extra = static_cast<std::uint32_t>(function_->unsupported.size());
     emit(in);
-    if (!function_->unsupported.empty()) return;
     std::string name(statement.opcode);
     for (const std::string_view modifier : statement.modifiers) name.append(".").append(modifier);
-    function_->unsupported = "ptx line " + std::to_string(statement.line) + ": instruction '" + name +
-                             "' is not supported on the CPU device";
+    for (const SyntaxOperand& operand : statement.operands) {
+      const bool names_function = operand.kind == OperandKind::kSymbol && operand.symbol->kind == SymbolKind::kFunction;
+      if (statement.opcode == "call" && names_function) name.append(" ").append(operand.symbol->name);
+    }
+    function_->unsupported.push_back("ptx line " + std::to_string(statement.line) + ": instruction '" + name +
+                                     "' is not supported on the CPU device");
   }
 }
 

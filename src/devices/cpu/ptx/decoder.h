@@ -116,6 +116,7 @@ void add_warp_opcodes(Decoder::Table& table);
 void add_control_opcodes(Decoder::Table& table);
 void add_barrier_opcodes(Decoder::Table& table);
 void add_video_opcodes(Decoder::Table& table);
+void add_matrix_opcodes(Decoder::Table& table);
 void copies_arrive_opcode(Decoder& d);  ///< cp.async.mbarrier
 
 // Moves that the decoder itself needs (move_ops.cc).

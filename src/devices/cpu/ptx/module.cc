@@ -50,10 +50,6 @@ class CompiledModule final : public Module {
 
   Fault run(std::size_t index, const Launch& launch) const override {
     const Function& kernel = program_.functions[kernel_functions_[index]];
-    if (const std::string* problem = unsupported(kernel)) {
-      if (launch.output) launch.output(2, "avec: kernel " + kernel.name + ": " + *problem + "\n");
-      return Fault::kIllegalInstruction;
-    }
     return Run(program_, kernel, launch, constants_).execute();
   }
 
@@ -105,22 +101,6 @@ class CompiledModule final : public Module {
       facts.registers = std::clamp(registers, 8u, function.max_threads > 256 ? 64u : 255u);
       kernel_functions_.push_back(function.index);
     }
-  }
-
-  /// The first instruction that is not supported among all that the kernel calls by name.
-  const std::string* unsupported(const Function& kernel) const {
-    std::vector<bool> seen(program_.functions.size(), false);
-    std::vector<const Function*> open{&kernel};
-    while (!open.empty()) {
-      const Function* function = open.back();
-      open.pop_back();
-      if (!function->unsupported.empty()) return &function->unsupported;
-      for (const std::uint32_t callee : function->callees) {
-        if (!seen[callee]) open.push_back(&program_.functions[callee]);
-        seen[callee] = true;
-      }
-    }
-    return nullptr;
   }
 
   std::string text_;  // names point into it while compiling

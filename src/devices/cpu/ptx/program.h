@@ -65,6 +65,21 @@ struct Call {
   std::vector<Argument> arguments, results;
 };
 
+/// What an element of a matrix is ("PTX ISA", 9.7.14).
+enum class Element : std::uint8_t { kF16, kBf16, kTf32, kF32, kF64, kS32, kS8, kU8, kS4, kU4, kB1, kE4m3, kE5m2 };
+enum class Role : std::uint8_t { kA, kB, kC };
+
+/// A matrix instruction: d = a * b + c, or one matrix (of type a, in the place of `role`) that moves.
+struct MatrixPlan {
+  unsigned m = 0, n = 0, k = 0;
+  Element d = Element::kF32, a = Element::kF16, b = Element::kF16, c = Element::kF32;
+  Role role = Role::kA;
+  bool opaque = false;     ///< wmma: how lanes hold elements is not defined
+  bool by_column = false;  ///< in memory
+  bool saturate = false, exclusive = false;
+  std::vector<std::vector<Ref>> refs;  ///< registers of d, a, b, c; or of the one matrix
+};
+
 struct Function {
   std::string name;
   bool kernel = false;
@@ -72,13 +87,13 @@ struct Function {
   std::vector<Call> calls;
   std::vector<std::vector<std::uint32_t>> tables;  ///< targets of brx.idx
   std::vector<std::vector<Ref>> vectors;
+  std::vector<MatrixPlan> matrices;
   std::vector<Argument> formals, results;
   std::uint32_t frame_bytes = 0;       ///< registers and parameter area
   std::uint32_t parameters_at = 0;     ///< offset of the parameter area
   std::uint32_t local_bytes = 0;
   std::uint32_t static_shared_bytes = 0;
-  std::vector<std::uint32_t> callees;  ///< direct, and those whose address is taken
-  std::string unsupported;             ///< the first instruction that is not supported, in words
+  std::vector<std::string> unsupported;  ///< instructions that are not supported, in words: Instruction::extra
 };
 
 /// A constant operand that needs the address of a variable.

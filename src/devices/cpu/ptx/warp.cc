@@ -199,11 +199,17 @@ void Warp::step_control(const Instruction& in, Mask mask) {
       if (mask != 0) fault(static_cast<Fault>(in.code));
       break;
     default:
-      if (mask != 0) fault(Fault::kIllegalInstruction);
+      if (mask != 0) unsupported(in);
       break;
   }
   ++f.pc;
   if (f.pc >= limit_) repick_ = true;
+}
+
+/// Only what is executed counts: a program that never comes here runs.
+void Warp::unsupported(const Instruction& in) {
+  run_.output(2, "avec: kernel " + run_.kernel().name + ": " + frame_->function->unsupported[in.extra] + "\n");
+  fault(Fault::kIllegalInstruction);
 }
 
 void Warp::branch(Mask taken, std::uint32_t target) {
@@ -272,7 +278,6 @@ void Warp::call(const Instruction& in, Mask mask) {
       callee.results.size() != call.results.size()) {
     return fault(Fault::kInvalidPc);
   }
-  if (!callee.unsupported.empty()) run_.output(2, callee.unsupported + "\n");
   if (same != mask) {  // the other targets: the same instruction again
     f.mask &= ~(mask & ~same);
     split(f.pc, mask & ~same, f.frame);

@@ -102,6 +102,7 @@ class Warp {
   void pick();
   void update_limit();
   void step_control(const Instruction& in, Mask mask);
+  void unsupported(const Instruction& in);
   void branch(Mask taken, std::uint32_t target);
   void table(const Instruction& in, Mask mask);
   void call(const Instruction& in, Mask mask);
