@@ -110,23 +110,51 @@ Handler handler(Decoder& d, Type type, std::uint8_t code) {
   }
 }
 
+/// .v2, .v4, .v8 of floats: each element is an atomic operation of its own.
+void decode_vector(Decoder& d, Instruction& in, Type type, std::size_t count, bool returns) {
+  const std::size_t first = returns ? 1 : 0;
+  const SyntaxOperand& values = d.operand(first + 1);
+  const SyntaxOperand* results = returns && d.operand(0).kind != OperandKind::kSink ? &d.operand(0) : nullptr;
+  if (!is_float(type) || in.code > kMax || (in.space != Space::kGlobal && in.space != Space::kGeneric)) d.mismatch();
+  const auto fits = [&](const SyntaxOperand& o) { return o.kind == OperandKind::kVector && o.items.size() == count; };
+  if (!fits(values) || (results != nullptr && !fits(*results))) d.mismatch();
+  in.run = handler(d, type, in.code);
+  d.address(in, d.operand(first));
+  const s64 at = in.immediate;
+  std::vector<Ref> sources;  // read before the first result is written
+  for (const SyntaxOperand& item : values.items) sources.push_back(d.source(item, type));
+  for (std::size_t i = 0; i < count; ++i) {
+    Instruction one = in;
+    one.immediate = at + static_cast<s64>(i * in.bytes);
+    one.b = sources[i];
+    if (results != nullptr && results->items[i].kind != OperandKind::kSink) one.d = d.destination(results->items[i], type);
+    d.emit(one);
+  }
+}
+
 void decode(Decoder& d, bool returns) {
   Instruction in;
   if (d.take("async")) throw Unsupported{};
-  if (d.take_any({"v2", "v4", "v8"}) >= 0) throw Unsupported{};
+  const int vector = d.take_any({"v2", "v4", "v8"});
   const int code = d.take_any({"add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"});
   if (code < 0) d.mismatch();
   in.code = static_cast<std::uint8_t>(code);
   in.space = d.take_space(Space::kGeneric);
   const Type type = d.need_type();
-  for (const std::string_view hint : {"relaxed", "acquire", "release", "acq_rel", "sys", "gpu", "cta", "cluster", "noftz", "level::cache_hint", "L2::cache_hint"}) d.take(hint);
+  for (const std::string_view hint : {"relaxed", "acquire", "release", "acq_rel", "sys", "gpu", "cta", "cluster", "noftz", "ftz", "level::cache_hint", "L2::cache_hint"}) d.take(hint);
   d.finish_modifiers();
   const std::size_t first = returns ? 1 : 0;
   const std::size_t sources = code == kCas ? 2 : 1;
   d.need_operands(first + 1 + sources, first + 2 + sources);
-  in.run = handler(d, type, in.code);
   in.costly = true;
   in.bytes = static_cast<std::uint8_t>(bytes_of(type));
+  if (vector >= 0) return decode_vector(d, in, type, std::size_t{2} << vector, returns);
+  if (type == Type::kB128) {
+    if (code != kExch && code != kCas) d.mismatch();
+    d.address(in, d.operand(first));
+    return exchange_wide(d, in, code == kCas, first);
+  }
+  in.run = handler(d, type, in.code);
   d.address(in, d.operand(first));
   in.b = d.source(d.operand(first + 1), type);
   if (code == kCas) in.c = d.source(d.operand(first + 2), type);

@@ -1,5 +1,6 @@
 // mbarrier ("PTX ISA", 9.7.14.15): barriers that are objects in shared memory. All warps of a
 // block run on one thread, so their 64 bits are read and written as they are.
+#include "devices/cpu/ptx/barrier_object.h"
 #include "devices/cpu/ptx/lanes.h"
 
 namespace avec::cpu::ptx {
@@ -134,6 +135,16 @@ void decode(Decoder& d) {
 }
 
 }  // namespace
+
+void complete_bytes(std::byte* barrier, std::uint64_t bytes) {
+  u64 bits;
+  std::memcpy(&bits, barrier, sizeof bits);
+  Barrier changed(bits);
+  changed.bytes -= static_cast<s64>(bytes);
+  changed.complete_when_done();
+  bits = changed.bits();
+  std::memcpy(barrier, &bits, sizeof bits);
+}
 
 void copies_arrive_opcode(Decoder& d) {
   d.take("arrive");

@@ -348,6 +348,18 @@ struct BitMask {
   }
 };
 
+/// szext: the low b bits of a, extended with zeros or their sign.
+template <class T, bool kClamp>
+struct Extend {
+  static T f(T a, u32 b) {
+    const u32 bits = kClamp ? b : b & 31;
+    if (bits >= 32) return a;
+    if (bits == 0) return 0;
+    const auto high = static_cast<u32>(a) << (32 - bits);
+    return std::is_signed_v<T> ? static_cast<T>(static_cast<s32>(high) >> (32 - bits)) : static_cast<T>(high >> (32 - bits));
+  }
+};
+
 }  // namespace
 
 void add_bit_opcodes(Decoder::Table& t) {
@@ -386,6 +398,15 @@ void add_bit_opcodes(Decoder::Table& t) {
     if (d.need_type() != Type::kB32) d.mismatch();
     d.emit_plain(clamp ? binary<BitMask<true>, u32, u32, u32> : binary<BitMask<false>, u32, u32, u32>, Type::kB32,
                  {Type::kB32, Type::kB32});
+  };
+  t["szext"] = [](Decoder& d) {
+    const bool clamp = d.take("clamp");
+    if (!clamp && !d.take("wrap")) d.mismatch();
+    const Type type = d.need_type();
+    Handler run = nullptr;
+    if (type == Type::kU32) run = clamp ? binary<Extend<u32, true>, u32, u32, u32> : binary<Extend<u32, false>, u32, u32, u32>;
+    if (type == Type::kS32) run = clamp ? binary<Extend<s32, true>, s32, s32, u32> : binary<Extend<s32, false>, s32, s32, u32>;
+    d.emit_plain(run, type, {type, Type::kU32});
   };
   t["prmt"] = permute;
   t["lop3"] = look_up3;

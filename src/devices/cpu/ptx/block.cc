@@ -62,6 +62,18 @@ void Block::arrive(const Arrival& arrival) {
 void Block::threads_left(std::uint32_t threads) {
   live_threads_ -= threads;
   for (std::uint32_t id = 0; id < barriers_.size(); ++id) complete_if_full(id);
+  complete_cluster();
+}
+
+void Block::cluster_arrive(Warp& warp, Mask mask) {
+  warp.set_cluster_arrived(warp.cluster_arrived() | mask);
+  complete_cluster();
+}
+
+void Block::complete_cluster() {
+  const auto all = [](const auto& warp) { return (warp->live() & ~warp->cluster_arrived()) == 0; };
+  if (!std::all_of(warps_.begin(), warps_.end(), all)) return;
+  for (const auto& warp : warps_) warp->set_cluster_arrived(0);
 }
 
 void Block::complete_if_full(std::uint32_t id) {

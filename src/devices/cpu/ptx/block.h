@@ -79,12 +79,15 @@ class Block {
   };
   void arrive(const Arrival& arrival);
   void threads_left(std::uint32_t threads);
+  /// barrier.cluster.arrive of the lanes of `mask`; when all threads have, all marks go.
+  void cluster_arrive(Warp& warp, Mask mask);
 
  private:
   struct Barrier {
     std::uint32_t arrived = 0, credit = 0, expected = 0, votes = 0;
   };
   void complete_if_full(std::uint32_t id);
+  void complete_cluster();
 
   Run& run_;
   std::array<std::uint32_t, 3> id_;

@@ -15,16 +15,7 @@ void plain(Decoder& d) {
 }
 
 void barrier(Decoder& d) {
-  if (d.take("cluster")) {  // clusters are one block: bar.sync 0 orders no less
-    const bool arrive = d.take("arrive");
-    d.drop_modifiers();
-    if (arrive) return;
-    Instruction in;
-    in.control = Control::kBarrier;
-    in.a = d.constant(4, 0);
-    d.emit(in);
-    return;
-  }
+  if (d.take("cluster")) return cluster_barrier_opcode(d);
   d.take("cta");
   d.take("aligned");
   Instruction in;

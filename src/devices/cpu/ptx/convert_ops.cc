@@ -177,14 +177,6 @@ void pack(Warp& w, const Instruction& in, Mask mask) {
   for_lanes(mask, [&](unsigned i) { d[i] = one(w.in<float>(in.a)[i]) << 16 | one(w.in<float>(in.b)[i]); });
 }
 
-/// f32 to tf32: 10 bits of mantissa.
-struct ToTf32 {
-  static u32 f(u32 a) {
-    if ((a & 0x7F800000) == 0x7F800000) return a & ~u32{0x1FFF} ? a & ~u32{0x1FFF} : a;
-    return (a + 0x1000) & ~u32{0x1FFF};
-  }
-};
-
 void convert_pack(Decoder& d, Instruction& in, Type to) {
   d.finish_modifiers();
   d.need_operands(3, 3);
@@ -197,6 +189,7 @@ void convert_pack(Decoder& d, Instruction& in, Type to) {
 }
 
 void convert(Decoder& d) {
+  if (convert_small_floats(d)) return;
   Instruction in;
   const int to_integral = d.take_any({"rni", "rzi", "rmi", "rpi"});
   Rounding rounding = to_integral >= 0 ? static_cast<Rounding>(to_integral) : d.take_rounding();
@@ -205,17 +198,11 @@ void convert(Decoder& d) {
   in.is_signed = d.take("relu");
   if (d.take("satfinite") || d.take("rs") || d.take("scaled::n2::ue8m0") || d.take("pack")) throw Unsupported{};
   const Type to = d.need_type();
-  if (to == Type::kE4m3x2 || to == Type::kE5m2x2) throw Unsupported{};
   const Type from = d.need_type();
   in.code = to_integral >= 0;
   in.mode = static_cast<std::uint8_t>(rounding);
-  if (to == Type::kTf32) {
-    d.emit_plain(unary<ToTf32, u32, u32>, Type::kB32, {Type::kB32});
-    return;
-  }
   if (is_packed(to)) return from == Type::kF32 ? convert_pack(d, in, to) : throw Unsupported{};
-  if (is_packed(from) || bytes_of(to) > 8 || bytes_of(from) > 8 || from == Type::kPred || to == Type::kPred ||
-      from == Type::kE4m3x2 || from == Type::kE5m2x2) {
+  if (is_packed(from) || bytes_of(to) > 8 || bytes_of(from) > 8 || from == Type::kPred || to == Type::kPred) {
     d.mismatch();
   }
   if (is_float(from) && is_integer(to) && rounding == Rounding::kNone) in.mode = static_cast<std::uint8_t>(Rounding::kZero);

@@ -23,6 +23,7 @@ const Decoder::Table& opcodes() {
     add_barrier_opcodes(t);
     add_video_opcodes(t);
     add_matrix_opcodes(t);
+    add_cluster_opcodes(t);
     return t;
   }();
   return table;
@@ -62,9 +63,8 @@ Decoder::Decode find_opcode(std::string_view opcode, Type type) {
 bool known_but_unsupported(std::string_view opcode) {
   static constexpr std::string_view kNames[] = {
       "wgmma", "tcgen05", "tex", "tld4", "txq", "suld",
-      "sust", "sured", "suq", "istypep", "multimem", "tensormap", "setmaxnreg", "mapa", "getctarank", "griddepcontrol",
-      "clusterlaunchcontrol", "stackrestore", "stacksave", "alloca", "pmevent", "vshl", "vshr",
-      "vmad", "vset", "vset2", "vset4", "szext"};
+      "sust", "sured", "suq", "istypep", "multimem", "tensormap", "clusterlaunchcontrol", "vshl",
+      "vshr", "vmad", "vset", "vset2", "vset4"};
   return std::find(std::begin(kNames), std::end(kNames), opcode) != std::end(kNames);
 }
 
@@ -177,6 +177,11 @@ Ref Decoder::register_ref(std::int32_t reg) {
 }
 
 Ref Decoder::temporary(unsigned width) { return allocate(kLanes * width); }
+
+Ref Decoder::wide_register(const SyntaxOperand& operand) {
+  if (width_of(operand) != 16 || operand.negated) mismatch();
+  return register_ref(operand.reg);
+}
 
 Ref Decoder::carry() { return carry_ == kNoRef ? carry_ = allocate(sizeof(Mask)) : carry_; }
 

@@ -61,6 +61,9 @@ class Decoder {
   bool is_predicate(const SyntaxOperand& operand) const { return width_of(operand) == 0; }
   Ref constant(unsigned width, std::uint64_t value);
   Ref temporary(unsigned width);
+  Ref wide_register(const SyntaxOperand& operand);  ///< of 128 bits
+  /// As the target of a branch to the beginning of the statement at hand.
+  std::uint32_t statement_index() const { return static_cast<std::uint32_t>(first_instruction_.size() - 1); }
   Ref carry();  ///< the condition code register of .cc
   Ref symbol_address(const SyntaxOperand& operand, Space space, bool generic);
   /// Sets a, immediate, flag2 (32-bit base register) and space of a memory instruction.
@@ -117,6 +120,14 @@ void add_control_opcodes(Decoder::Table& table);
 void add_barrier_opcodes(Decoder::Table& table);
 void add_video_opcodes(Decoder::Table& table);
 void add_matrix_opcodes(Decoder::Table& table);
+void add_cluster_opcodes(Decoder::Table& table);
+void cluster_barrier_opcode(Decoder& d);            ///< barrier.cluster
+void bulk_copy_opcode(Decoder& d, bool reduces);    ///< cp.async.bulk, cp.reduce.async.bulk
+bool convert_small_floats(Decoder& d);              ///< cvt of pairs of 8-bit floats; false: it is none
+// What has registers of 128 bits, its modifiers taken.
+void move_wide(Decoder& d);
+void load_or_store_wide(Decoder& d, Instruction& in, bool is_load);
+void exchange_wide(Decoder& d, Instruction& in, bool compares, std::size_t first);
 void copies_arrive_opcode(Decoder& d);  ///< cp.async.mbarrier
 
 // Moves that the decoder itself needs (move_ops.cc).

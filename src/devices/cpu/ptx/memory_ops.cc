@@ -189,10 +189,10 @@ void load_or_store(Decoder& d, bool is_load) {
   d.finish_modifiers();
   d.need_operands(2, 3);  // a cache policy may follow
   if (type == Type::kPred) d.mismatch();
-  if (type == Type::kB128) throw Unsupported{};
   if (!is_load && in.space == Space::kConst) d.mismatch();
   in.bytes = static_cast<std::uint8_t>(bytes_of(type));
   in.count = static_cast<std::uint8_t>(count);
+  if (type == Type::kB128) return load_or_store_wide(d, in, is_load);
   in.is_signed = is_signed(type);
   d.address(in, d.operand(is_load ? 1 : 0));
   decode_vector(d, in, d.operand(is_load ? 0 : 1), is_load);
@@ -210,10 +210,12 @@ void load_or_store(Decoder& d, bool is_load) {
 void nothing(Decoder& d) { d.drop_modifiers(); }
 
 void copy_async_opcode(Decoder& d) {
+  const bool reduces = d.take("reduce");
   if (!d.take("async")) throw Unsupported{};
+  if (d.take("bulk")) return bulk_copy_opcode(d, reduces);
+  if (reduces) throw Unsupported{};
   if (d.take("commit_group") || d.take("wait_group") || d.take("wait_all")) return nothing(d);
   if (d.take("mbarrier")) return copies_arrive_opcode(d);
-  if (d.take("bulk") || d.take("reduce")) throw Unsupported{};
   d.take_any({"ca", "cg"});
   if (d.take_any({"shared", "shared::cta"}) < 0 || !d.take("global")) throw Unsupported{};
   d.drop_modifiers();

@@ -234,7 +234,7 @@ void move(Decoder& d) {
     d.emit(in);
     return;
   }
-  if (type == Type::kB128) throw Unsupported{};
+  if (type == Type::kB128) return move_wide(d);
   if (d.operand(0).kind == OperandKind::kVector || d.operand(1).kind == OperandKind::kVector) return move_vector(d, type);
   const unsigned width = register_bytes(bytes_of(type));
   const Ref from = d.source(d.operand(1), type);
@@ -271,6 +271,30 @@ void convert_address_opcode(Decoder& d) {
     return;
   }
   in.a = d.source(from, type);
+  in.d = d.destination(d.operand(0), type);
+  d.emit(in);
+}
+
+/// alloca: each lane's bytes in a; the largest counts for all. What it gives lives until the
+/// function returns: stackrestore gives nothing back earlier.
+void grow_stack(Warp& w, const Instruction& in, Mask mask) {
+  u64 bytes = 0;
+  for_lanes(mask, [&](unsigned i) { bytes = std::max(bytes, in.bytes == 4 ? u64{w.in<u32>(in.a)[i]} : w.in<u64>(in.a)[i]); });
+  same_for_all(w, in, mask, w.grow_local(bytes, static_cast<u64>(in.immediate)));
+}
+
+void grow_stack_opcode(Decoder& d) {
+  Instruction in;
+  const Type type = d.need_type();
+  if (type != Type::kU32 && type != Type::kU64) d.mismatch();
+  d.finish_modifiers();
+  d.need_operands(2, 3);
+  const u64 alignment = d.operand_count() == 3 ? d.immediate(d.operand(2)) : 8;
+  if (alignment == 0 || alignment > 65536 || (alignment & (alignment - 1)) != 0) d.mismatch();
+  in.run = grow_stack;
+  in.immediate = static_cast<s64>(std::max<u64>(alignment, 16));
+  in.width = in.bytes = static_cast<std::uint8_t>(bytes_of(type));
+  in.a = d.source(d.operand(1), type);
   in.d = d.destination(d.operand(0), type);
   d.emit(in);
 }
@@ -318,7 +342,12 @@ void add_move_opcodes(Decoder::Table& t) {
   t["mov"] = move;
   t["cvta"] = convert_address_opcode;
   t["isspacep"] = in_space_opcode;
-  t["mapa"] = [](Decoder&) { throw Unsupported{}; };
+  t["alloca"] = grow_stack_opcode;
+  t["stacksave"] = [](Decoder& d) {
+    const Type type = d.need_type();
+    d.emit(copy(bytes_of(type)), d.destination(d.operand(0), type), d.constant(bytes_of(type), 0));
+  };
+  t["stackrestore"] = [](Decoder& d) { d.drop_modifiers(); };
 }
 
 }  // namespace avec::cpu::ptx

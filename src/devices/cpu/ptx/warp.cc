@@ -59,6 +59,7 @@ Frame* Warp::new_frame(const Function& function) {
   frame->call = nullptr;
   frame->depth = 0;
   frame->local_base = 0;
+  frame->dynamic_local = 0;
   frames_.push_back(std::move(frame));
   return frames_.back().get();
 }
@@ -325,7 +326,7 @@ void Warp::enter(const Function& callee, const Call& call, Mask mask) {
   frame->lanes = mask;
   frame->depth = caller->depth + 1;
   frame->return_to = f.pc + 1;
-  frame->local_base = caller->local_base + caller->function->local_bytes;
+  frame->local_base = caller->local_base + caller->function->local_bytes + caller->dynamic_local;
   if (frame->depth > kMaxCallDepth || !ensure_local(std::uint64_t{frame->local_base} + callee.local_bytes)) {
     return fault(Fault::kIllegalAddress);
   }

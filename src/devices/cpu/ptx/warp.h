@@ -24,6 +24,7 @@ struct Frame {
   std::uint32_t depth = 0;
   std::uint32_t return_to = 0;
   std::uint32_t local_base = 0;  ///< offset of this call's .local variables
+  std::uint32_t dynamic_local = 0;  ///< bytes that alloca has added behind them
   std::unique_ptr<std::byte[]> storage;
   std::size_t capacity = 0;
   std::byte* registers = nullptr;  ///< 64-byte aligned, inside storage
@@ -82,6 +83,11 @@ class Warp {
   /// After memory was freed.
   void forget_range() { range_ = {}; }
   Mask live() const { return live_; }
+  /// Lanes that have arrived at the cluster's barrier, whose phase is not over.
+  Mask cluster_arrived() const { return cluster_arrived_; }
+  void set_cluster_arrived(Mask mask) { cluster_arrived_ = mask; }
+  /// `bytes` more of local memory for the lanes of the current frame: an address in .local; faults when there is none.
+  std::uint64_t grow_local(std::uint64_t bytes, std::uint64_t alignment);
   Frame& frame() { return *frame_; }
   Block& block() { return block_; }
   Run& launch() { return run_; }
@@ -122,7 +128,7 @@ class Warp {
   bool resolve_lane(const Instruction& in, unsigned lane, std::uint64_t address, unsigned bytes, bool write);
 
   std::byte* bases_[2] = {nullptr, nullptr};
-  Mask dead_ = 0, live_ = 0;
+  Mask dead_ = 0, live_ = 0, cluster_arrived_ = 0;
   Frame* frame_ = nullptr;
   Fault fault_ = Fault::kNone;
   bool repick_ = false, yield_ = false, forced_ = false;

@@ -109,6 +109,18 @@ bool Warp::ensure_local(std::uint64_t bytes) {
   return true;
 }
 
+std::uint64_t Warp::grow_local(std::uint64_t bytes, std::uint64_t alignment) {
+  const std::uint64_t end = std::uint64_t{frame_->local_base} + frame_->function->local_bytes + frame_->dynamic_local;
+  const std::uint64_t begin = (end + alignment - 1) / alignment * alignment;
+  const std::uint64_t grown = (begin + bytes + 15) / 16 * 16;
+  if (bytes > (1u << 20) || !ensure_local(grown)) {
+    fault(Fault::kIllegalAddress);
+    return 0;
+  }
+  frame_->dynamic_local += static_cast<std::uint32_t>(grown - end);
+  return begin;
+}
+
 std::uint64_t read_parameter(const std::byte* area, std::uint32_t offset, unsigned bytes, unsigned lane) {
   std::uint64_t value = 0;
   auto* out = reinterpret_cast<std::byte*>(&value);

@@ -128,16 +128,16 @@ TEST_CASE("single instructions give what the PTX ISA says") {
   }
 }
 
-TEST_CASE("a kernel with tensor core instructions fails alone and says which line") {
+TEST_CASE("a kernel with instructions that are not supported fails alone and says which line") {
   TestDevice device(
       ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry good(.param .u64 p) { .reg .b64 %rd1;\n"
       "ld.param.u64 %rd1, [p]; st.global.u32 [%rd1], 1; ret; }\n.visible .entry bad() { .reg .b32 %r<4>; .reg .b64 %a;\n"
-      "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r0, %r1, %r2, %r3}, [%a];\nret; }\n");
+      "wgmma.wait_group.sync.aligned 0;\nret; }\n");
   auto* out = device.allocate<std::uint32_t>(1);
   REQUIRE(device.run("good", {1, 1, 1}, {32, 1, 1}, 0, out) == Fault::kNone);
   REQUIRE(*out == 1);
   REQUIRE(device.run("bad", {1, 1, 1}, {32, 1, 1}, 0) == Fault::kIllegalInstruction);
-  REQUIRE(device.err.find("line 7: instruction 'ldmatrix.sync.aligned.m8n8.x4.shared.b16' is not supported on the CPU device") != std::string::npos);
+  REQUIRE(device.err.find("line 7: instruction 'wgmma.wait_group.sync.aligned' is not supported on the CPU device") != std::string::npos);
 }
 
 TEST_CASE("named barriers count the threads that they are told") {
