@@ -50,6 +50,8 @@ inline constexpr unsigned kMaxCopyThreads = 64;
 /// Deferred replies under way in one session: as many copies from the device as a program
 /// queues at once; the next one waits.
 inline constexpr std::size_t kMaxDeferred = 4096;
+/// Workers that an executor starts ahead of their sessions.
+inline constexpr std::size_t kMaxSpareWorkers = 64;
 /// Text that an executor pushes (device output, reason of an end), bytes of one frame.
 inline constexpr std::size_t kMaxTextBytes = 1u << 20;
 

@@ -37,6 +37,8 @@ constexpr std::array kTable{
     Setting{"listen", kText, kExecutor, "tcp://127.0.0.1:7700", "", "URLs that avec serve listens on, with commas between them: tcp://HOST:PORT (port 0 chooses one), unix:///PATH."},
     Setting{"log-level", kChoice, kBoth, "info", "trace|debug|info|warn|error|off", "What is logged on stderr."},
     Setting{"rdma-device", kText, kBoth, "", "", "RDMA adapter and port to use, as mlx5_0 or mlx5_0:1; empty: the one that leads to the other end."},
+    Setting{"refill-workers", kFlag, kExecutor, "true", "", "Start another worker ahead (spare-workers) for each that a session took."},
+    Setting{"spare-workers", kUnsigned, kExecutor, "1", "", "Workers started ahead of their sessions, each with a context on the first device, so that sessions begin at once, 0 to 64."},
     Setting{"spin", kMicroseconds, kBoth, "50", "", "How long an adaptive waiter polls before it sleeps, us."},
     Setting{"stats", kText, kClient, "", "", "1: print at exit what each CUDA function cost, on stderr; otherwise the file to write, JSON when it ends in .json."},
     Setting{"tcp-streams", kUnsigned, kClient, "0", "", "TCP connections for payload of 1 MiB and more, 1 to 16; 1: that of the calls alone, 0: up to 4 by the number of cores, 1 where the round trip is over 1 ms."},

@@ -3,9 +3,11 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/limits.h"
 #include "base/wait_mode.h"
 #include "cli/cli.h"
 #include "executor/broker/broker.h"
@@ -59,6 +61,8 @@ int serve(const Settings& settings) {
   options.wait_mode = wait_mode_of(settings.text("wait"));
   options.spin = std::chrono::microseconds(settings.number("spin"));
   options.cache_dir = cache_folder(settings);
+  options.spare_workers = static_cast<unsigned>(std::min<std::uint64_t>(settings.number("spare-workers"), limits::kMaxSpareWorkers));
+  options.refill_spare_workers = settings.flag("refill-workers");
   options.gpudirect = settings.flag("gpudirect");
   options.log_level = settings.text("log-level");
   options.release = AVEC_RELEASE;

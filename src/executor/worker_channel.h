@@ -11,10 +11,11 @@
 namespace avec::executor {
 
 enum class MessageKind : std::uint8_t {
-  kStart = 1,  ///< broker: ticket and key
+  kStart = 1,  ///< broker: ticket and key; text is the session's name
   kData = 2,   ///< broker: a data connection, unread, as descriptor
   kStop = 3,   ///< broker: end the session; text is the reason
-  kEnded = 4   ///< worker: how the session went; text is the reason
+  kEnded = 4,  ///< worker: how the session went; text is the reason
+  kReady = 5   ///< worker started ahead: its devices are open; or text says why not
 };
 
 struct ChannelMessage {

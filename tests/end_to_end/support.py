@@ -41,7 +41,8 @@ class Serve:
     def __init__(self, *arguments, listen=f"tcp://{HOST}:0", **environment):
         self.listen = listen
         self.arguments = arguments
-        self.environment = environment
+        # workers() are sessions' then, unless a test asks for more
+        self.environment = {"AVEC_SPARE_WORKERS": "0", **environment}
         self.log = []
 
     def __enter__(self):

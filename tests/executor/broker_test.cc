@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -22,7 +23,8 @@ const std::string kToken = "a secret of sixteen bytes and more";
 class Serving {
  public:
   explicit Serving(const std::string& token = kToken, const std::string& device = "cpu",
-                   const std::string& listen = "tcp://127.0.0.1:0") {
+                   const std::string& listen = "tcp://127.0.0.1:0", unsigned spare_workers = 0) {
+    options_.spare_workers = spare_workers;
     options_.listen = listen;
     options_.token = token;
     options_.device = device;
@@ -268,6 +270,51 @@ TEST_CASE("Sessions that come and go leave no descriptors and no processes behin
   }
   CHECK(eventually([] { return children().empty(); }));
   CHECK(eventually([&] { return open_descriptors() <= before; }));
+}
+
+TEST_CASE("A worker started ahead serves the next session, and another takes its place") {
+  Serving serving(kToken, "cpu", "tcp://127.0.0.1:0", 1);
+  const auto ahead = children();
+  REQUIRE(ahead.size() == 1);
+  RawClient client(serving.address(), kToken);
+  REQUIRE(client.hello(kBase, kRange).has_value());
+  CHECK(eventually([] { return children().size() == 2; }));
+  CHECK(client.status_of(wire::Goodbye(0)) == 0);
+  CHECK(eventually([&] { return std::ranges::count(children(), ahead.front()) == 0; }));
+  RawClient next(serving.address(), kToken);
+  CHECK(next.hello(kBase, kRange).has_value());
+}
+
+TEST_CASE("A client whose variables matter to CUDA gets a worker that was started with them") {
+  Serving serving(kToken, "cpu", "tcp://127.0.0.1:0", 1);
+  const auto ahead = children();
+  RawClient client(serving.address(), kToken, "auto", {{"CUDA_LAUNCH_BLOCKING", "1"}, {"LD_PRELOAD", "/nonexistent"}});
+  REQUIRE(client.hello(kBase, kRange).has_value());
+  CHECK(children().size() == 2);
+  CHECK(client.status_of(wire::Goodbye(0)) == 0);
+  CHECK(eventually([&] { return children() == ahead; }));
+  RawClient other(serving.address(), kToken, "auto", {{"LD_PRELOAD", "/nonexistent"}});
+  REQUIRE(other.hello(kBase, kRange).has_value());
+  CHECK(std::ranges::count(children(), ahead.front()) == 1);
+}
+
+TEST_CASE("A worker started ahead that dies is nobody's") {
+  Serving serving(kToken, "cpu", "tcp://127.0.0.1:0", 1);
+  const auto ahead = children();
+  REQUIRE(ahead.size() == 1);
+  ::kill(ahead.front(), SIGKILL);
+  CHECK(eventually([] { return children().empty(); }));
+  RawClient client(serving.address(), kToken);
+  CHECK(client.hello(kBase, kRange).has_value());
+}
+
+TEST_CASE("The first worker started ahead tells whether there is a GPU") {
+  Serving serving(kToken, "auto", "tcp://127.0.0.1:0", 1);
+  RawClient client(serving.address(), kToken);
+  REQUIRE(client.problem() == "");
+  CHECK(client.admission.device == "cpu");
+  CHECK(client.admission.reason.find("/nonexistent/libcuda.so.1") != std::string::npos);
+  CHECK(client.hello(kBase, kRange).has_value());
 }
 
 TEST_CASE("Stopping the broker ends its sessions") {

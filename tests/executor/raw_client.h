@@ -35,12 +35,14 @@ inline std::chrono::steady_clock::time_point soon() { return std::chrono::steady
 class RawClient {
  public:
   /// Authenticates and opens the data connection; problem() says what went wrong, if anything.
-  explicit RawClient(const std::string& url, const std::string& token = "", const std::string& device = "auto") {
-    open(url, token, device);
+  explicit RawClient(const std::string& url, const std::string& token = "", const std::string& device = "auto",
+                     std::vector<std::pair<std::string, std::string>> environment = {}) {
+    open(url, token, device, std::move(environment));
   }
 
  private:
-  void open(const std::string& url, const std::string& token, const std::string& device) {
+  void open(const std::string& url, const std::string& token, const std::string& device,
+            std::vector<std::pair<std::string, std::string>> environment) {
     Transport* transport = find_transport(url);
     if (transport == nullptr) return fail("no transport");
     control_ = transport->connect(url, soon()).connection;
@@ -54,6 +56,7 @@ class RawClient {
     who.host = "test";
     who.program = "raw_client";
     who.device = device;
+    who.environment = std::move(environment);
     auto hello = handshake.answer(*challenge, who);
     if (!hello) return fail(hello.error().message);
     worker::send_all(*control_, *hello, soon());

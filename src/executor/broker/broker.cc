@@ -40,6 +40,8 @@ constexpr auto kControlGrace = 300ms;
 // Workers that were asked to end and did not are killed.
 constexpr auto kStopDeadline = 800ms;
 constexpr auto kReapAgain = 5ms;
+// A session that has just begun has the machine for itself this long.
+constexpr auto kRefillAfter = 500ms;
 
 // Connections of TCP and of the Unix domain alike.
 using Stream = asio::generic::stream_protocol;
@@ -134,9 +136,16 @@ struct SessionEntry {
   std::unique_ptr<asio::steady_timer> timer;
 };
 
+/// A worker that has been started and waits for a session.
+struct Spare {
+  std::string kind;  ///< of its device
+  pid_t pid = -1;
+  std::unique_ptr<asio::posix::stream_descriptor> channel;
+};
+
 class Server {
  public:
-  Server(const Options& options, Stopper& stopper) : options_(options), stopper_(stopper), stop_(io_), drain_timer_(io_) {}
+  Server(const Options& options, Stopper& stopper) : options_(options), stopper_(stopper), stop_(io_), drain_timer_(io_), spare_timer_(io_) {}
 
   std::expected<void, std::string> serve();
 
@@ -157,6 +166,12 @@ class Server {
   void session_over(const std::shared_ptr<SessionEntry>& session, int status);
   void stop_session(SessionEntry& session, const std::string& reason);
   void drain();
+  /// Whether there is a GPU, and a first spare worker if there shall be any.
+  std::string first_worker();
+  std::expected<Spare, std::string> take_worker(const DeviceChoice& device, const Variables& variables);
+  std::shared_ptr<Spare> add_spare(const DeviceChoice& device, WorkerProcess worker);
+  void watch_spare(const std::shared_ptr<Spare>& spare);
+  void refill_spares();
 
   const Options& options_;
   Stopper& stopper_;
@@ -170,6 +185,8 @@ class Server {
   unsigned counter_ = 0;
   std::list<std::weak_ptr<Client>> pending_;  // oldest first
   std::map<std::string, std::shared_ptr<SessionEntry>> sessions_;
+  std::list<std::shared_ptr<Spare>> spares_;
+  asio::steady_timer spare_timer_;
 };
 
 // ---- connections -----------------------------------------------------------------------
@@ -341,7 +358,7 @@ std::expected<void, std::string> Server::serve() {
     return std::unexpected("cannot listen on more than " + std::to_string(limits::kMaxListeners) + " addresses");
   for (const std::string& url : urls)
     if (auto listening = listen(url); !listening) return listening;
-  if (options_.device != "cpu") cuda_problem_ = probe_driver(options_, options_.cuda_driver);
+  cuda_problem_ = first_worker();
   auto choice = choose_device(options_, "auto", cuda_problem_);
   if (!choice) return std::unexpected("the device 'cuda' was asked for, but: " + cuda_problem_);
   if (options_.device == "auto" && choice->kind == "cpu") spdlog::warn("serving the CPU device; {}", choice->reason);
@@ -350,6 +367,7 @@ std::expected<void, std::string> Server::serve() {
     if (!error) drain();
   });
   for (Door& door : doors_) accept(door);
+  refill_spares();
   if (options_.listening) options_.listening(addresses_);
   spdlog::info("serving {} on {}", choice->kind, addresses_);
   io_.run();
@@ -408,14 +426,15 @@ void Server::begin_session(const std::shared_ptr<Client>& client, const wire::In
   if (!choice) return client->refuse(wire::RefusalCode::NoDevice, choice.error());
   auto session = std::make_shared<SessionEntry>();
   session->name = "session " + std::to_string(++counter_);
-  auto worker = spawn_worker(options_, *choice, session->name, introduction.environment);
+  auto worker = take_worker(*choice, deciding_variables(introduction.environment));
   if (!worker) return client->refuse(wire::RefusalCode::Busy, "no worker could be started: " + worker.error());
   session->pid = worker->pid;
-  session->channel = std::make_unique<asio::posix::stream_descriptor>(io_, worker->channel.release());
+  session->channel = std::move(worker->channel);
   session->control = client;
   auto ticket = client->handshake_.ticket(choice->kind, choice->reason);
   ChannelMessage start;
   start.kind = MessageKind::kStart;
+  start.text = session->name;
   start.ticket = client->handshake_.ticket_id();
   start.key = client->handshake_.session_key();
   session->key.assign(reinterpret_cast<const char*>(start.ticket.data()), start.ticket.size());
@@ -435,6 +454,80 @@ void Server::begin_session(const std::shared_ptr<Client>& client, const wire::In
       if (!error) stop_session(*session, "the client closed its control connection");
     });
   });
+}
+
+// ---- workers started ahead -------------------------------------------------------------
+
+std::string Server::first_worker() {
+  if (options_.device == "cpu") return {};
+  if (options_.spare_workers == 0) return probe_driver(options_, options_.cuda_driver);
+  const DeviceChoice cuda{"cuda", options_.cuda_driver, ""};
+  auto worker = spawn_worker(options_, cuda, {}, true);
+  if (!worker) return worker.error();
+  std::string problem = wait_until_ready(*worker, cuda.driver);
+  if (problem.empty()) {
+    add_spare(cuda, std::move(*worker));
+  } else {
+    ::kill(worker->pid, SIGKILL);
+    ::waitpid(worker->pid, nullptr, 0);
+  }
+  return problem;
+}
+
+std::shared_ptr<Spare> Server::add_spare(const DeviceChoice& device, WorkerProcess worker) {
+  auto spare = std::make_shared<Spare>();
+  spare->kind = device.kind;
+  spare->pid = worker.pid;
+  spare->channel = std::make_unique<asio::posix::stream_descriptor>(io_, worker.channel.release());
+  spares_.push_back(spare);
+  watch_spare(spare);
+  return spare;
+}
+
+/// One that dies, or cannot open its devices, is not given to a session.
+void Server::watch_spare(const std::shared_ptr<Spare>& spare) {
+  spare->channel->async_wait(asio::posix::stream_descriptor::wait_read, [this, spare](asio::error_code error) {
+    if (error || std::ranges::find(spares_, spare) == spares_.end()) return;  // it has a session
+    ChannelMessage message;
+    const Received received = executor::receive_message(spare->channel->native_handle(), message, false);
+    if (received == Received::kNothing || (received == Received::kMessage && message.text.empty()))
+      return watch_spare(spare);
+    spdlog::warn("a worker that was started ahead ended: {}", message.text.empty() ? "no reason given" : message.text);
+    std::erase(spares_, spare);
+    ::kill(spare->pid, SIGKILL);
+    ::waitpid(spare->pid, nullptr, 0);
+  });
+}
+
+std::expected<Spare, std::string> Server::take_worker(const DeviceChoice& device, const Variables& variables) {
+  const auto fits = [&](const auto& spare) { return spare->kind == device.kind; };
+  const auto found = variables.empty() ? std::ranges::find_if(spares_, fits) : spares_.end();
+  if (found == spares_.end()) {
+    auto worker = spawn_worker(options_, device, variables, false);
+    if (!worker) return std::unexpected(worker.error());
+    return Spare{device.kind, worker->pid,
+                 std::make_unique<asio::posix::stream_descriptor>(io_, worker->channel.release())};
+  }
+  const std::shared_ptr<Spare> spare = *found;
+  spares_.erase(found);
+  asio::error_code ignored;
+  spare->channel->cancel(ignored);
+  if (options_.refill_spare_workers) {
+    spare_timer_.expires_after(kRefillAfter);
+    spare_timer_.async_wait([this](asio::error_code error) {
+      if (!error) refill_spares();
+    });
+  }
+  return Spare{spare->kind, spare->pid, std::move(spare->channel)};
+}
+
+void Server::refill_spares() {
+  const auto device = choose_device(options_, "auto", cuda_problem_);
+  while (device && !draining_ && spares_.size() < options_.spare_workers) {
+    auto worker = spawn_worker(options_, *device, {}, true);
+    if (!worker) return spdlog::warn("no worker could be started ahead: {}", worker.error());
+    add_spare(*device, std::move(*worker));
+  }
 }
 
 void Server::stop_session(SessionEntry& session, const std::string& reason) {
@@ -491,6 +584,11 @@ void Server::session_over(const std::shared_ptr<SessionEntry>& session, int stat
 void Server::drain() {
   draining_ = true;
   doors_.clear();
+  spare_timer_.cancel();
+  for (const auto& spare : std::exchange(spares_, {})) {
+    ::kill(spare->pid, SIGKILL);
+    ::waitpid(spare->pid, nullptr, 0);
+  }
   spdlog::info("stopping; {} sessions", sessions_.size());
   for (auto& weak : std::list<std::weak_ptr<Client>>(pending_))
     if (auto client = weak.lock()) client->drop();

@@ -33,6 +33,11 @@ struct Options {
   WaitMode wait_mode = WaitMode::kAdaptive;
   std::chrono::microseconds spin{50};
   std::filesystem::path cache_dir;
+  /// Workers started ahead of their sessions, with their devices open and a context on the first. A
+  /// session whose client sets variables that matter to CUDA gets a worker of its own.
+  unsigned spare_workers = 0;
+  /// One is started for each that was taken.
+  bool refill_spare_workers = true;
   /// Workers use GPUDirect RDMA where they can.
   bool gpudirect = false;
   std::string log_level = "info";

@@ -11,10 +11,12 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
 #include "base/wait_mode.h"
+#include "executor/worker_channel.h"
 
 extern char** environ;
 
@@ -137,9 +139,37 @@ std::expected<DeviceChoice, std::string> choose_device(const Options& options, c
   return DeviceChoice{"cpu", options.cpu_device, "no GPU: " + cuda_problem};
 }
 
-std::expected<WorkerProcess, std::string> spawn_worker(
-    const Options& options, const DeviceChoice& device, const std::string& name,
-    const std::vector<std::pair<std::string, std::string>>& environment) {
+Variables deciding_variables(const Variables& of_client) {
+  Variables deciding;
+  for (const auto& [key, value] : of_client) {
+    if (!allowed(key) || value.size() > kMaxVariable || value.find('\0') != std::string::npos) continue;
+    const char* own = std::getenv(key.c_str());
+    if (own == nullptr || value != own) deciding.emplace_back(key, value);
+  }
+  return deciding;
+}
+
+std::string wait_until_ready(const WorkerProcess& worker, const std::string& library) {
+  const auto deadline = Clock::now() + kProbeDeadline;
+  while (Clock::now() < deadline) {
+    pollfd poller{worker.channel.get(), POLLIN, 0};
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+    if (::poll(&poller, 1, static_cast<int>(left.count()) + 1) <= 0) continue;
+    executor::ChannelMessage message;
+    switch (executor::receive_message(worker.channel.get(), message, false)) {
+      case executor::Received::kMessage:
+        return message.text;
+      case executor::Received::kEnd:
+        return "a worker that opened " + library + " ended at once";
+      case executor::Received::kNothing:
+        break;
+    }
+  }
+  return library + " did not answer in time";
+}
+
+std::expected<WorkerProcess, std::string> spawn_worker(const Options& options, const DeviceChoice& device,
+                                                       const Variables& environment, bool ahead) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return std::unexpected(std::string("no socket pair: ") + std::strerror(errno));
@@ -150,7 +180,6 @@ std::expected<WorkerProcess, std::string> spawn_worker(
 
   std::vector<std::string> variables = own_environment();
   for (const auto& [key, value] : environment) {
-    if (!allowed(key) || value.size() > kMaxVariable || value.find('\0') != std::string::npos) continue;
     std::erase_if(variables, [&](const std::string& v) { return v.starts_with(key + "="); });
     variables.push_back(key + "=" + value);
   }
@@ -163,7 +192,7 @@ std::expected<WorkerProcess, std::string> spawn_worker(
   auto pid = spawn({options.program, options.subcommand, "--fd", std::to_string(kWorkerChannel), "--driver",
                     device.driver, "--kind", device.kind, "--wait", std::string(name_of(options.wait_mode)), "--spin",
                     std::to_string(options.spin.count()), "--cache-dir", options.cache_dir.string(), "--release",
-                    options.release, "--name", name, "--gpudirect", options.gpudirect ? "true" : "false",
+                    options.release, "--ahead", ahead ? "true" : "false", "--gpudirect", options.gpudirect ? "true" : "false",
                     "--log-level", options.log_level},
                    variables, actions);
   if (!pid) return std::unexpected(pid.error());

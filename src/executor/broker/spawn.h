@@ -33,10 +33,18 @@ struct WorkerProcess {
   Descriptor channel;  ///< non-blocking SOCK_SEQPACKET
 };
 
-/// Starts a worker for one session. `environment`: the client's variables; those not on the
-/// allow-list are ignored.
-std::expected<WorkerProcess, std::string> spawn_worker(
-    const Options& options, const DeviceChoice& device, const std::string& name,
-    const std::vector<std::pair<std::string, std::string>>& environment);
+using Variables = std::vector<std::pair<std::string, std::string>>;
+
+/// Those of the client's variables that decide how a worker behaves: on the allow-list, and not what
+/// this process's environment says anyway. A worker started ahead serves who has none.
+Variables deciding_variables(const Variables& of_client);
+
+/// Starts a worker for one session. `variables`: from deciding_variables(). `ahead`: it opens its
+/// devices at once and says so (MessageKind::kReady); otherwise with its session.
+std::expected<WorkerProcess, std::string> spawn_worker(const Options& options, const DeviceChoice& device,
+                                                       const Variables& variables, bool ahead);
+
+/// What a worker started ahead says of its devices: empty, or why they cannot be opened. Waits for it.
+std::string wait_until_ready(const WorkerProcess& worker, const std::string& library);
 
 }  // namespace avec::broker

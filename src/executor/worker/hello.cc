@@ -23,20 +23,32 @@ bool plausible(const wire::AddressRange& range) {
 
 }  // namespace
 
+std::string Session::prepare() {
+  if (const CUresult status = open_devices(); status != CUDA_SUCCESS)
+    return problem_.empty() ? options_.driver_path + " says " + cuda_status_text(status) : problem_;
+  return {};
+}
+
 CUresult Session::open_devices() {
+  if (device_count_ > 0) return CUDA_SUCCESS;
   if (options_.driver) {
     driver_ = *options_.driver;
   } else {
     auto loaded = load_driver(options_.driver_path);
     if (!loaded) {
-      spdlog::error("{}: {}", options_.name, loaded.error());
+      problem_ = loaded.error();
       return CUDA_ERROR_NO_DEVICE;
     }
     driver_ = *loaded;
   }
   if (CUresult status = driver_.cuInit(0); status != CUDA_SUCCESS) return status;
-  if (CUresult status = driver_.cuDeviceGetCount(&device_count_); status != CUDA_SUCCESS) return status;
-  if (device_count_ <= 0) return CUDA_ERROR_NO_DEVICE;
+  int found = 0;
+  if (CUresult status = driver_.cuDeviceGetCount(&found); status != CUDA_SUCCESS) return status;
+  if (found <= 0) {
+    problem_ = options_.driver_path + " has no device";
+    return CUDA_ERROR_NO_DEVICE;
+  }
+  device_count_ = found;
   const auto count = static_cast<std::size_t>(device_count_);
   primary_.assign(count, nullptr);
   peers_.assign(count, std::vector<bool>(count, false));
@@ -63,7 +75,8 @@ CUresult Session::open_devices() {
         },
         this);
   }
-  return CUDA_SUCCESS;
+  // Kept for the session: whoever asks for a context of the first device finds one.
+  return primary(0) != nullptr ? CUDA_SUCCESS : CUDA_ERROR_DEVICE_UNAVAILABLE;
 }
 
 void Session::reserve_ranges(const wire::Hello& hello) {
@@ -99,7 +112,7 @@ void Session::reserve_ranges(const wire::Hello& hello) {
 Result<> Session::operator()(const Header& header, const wire::Hello& hello) {
   if (open_) return protocol_error("a second Hello");
   if (const CUresult status = open_devices(); status != CUDA_SUCCESS) {
-    spdlog::error("{}: the device cannot be opened: {}", options_.name, cuda_status_text(status));
+    spdlog::error("{}: the device cannot be opened: {}", name_, problem_.empty() ? cuda_status_text(status) : problem_);
     device_count_ = 0;
     return finish(header, status);
   }

@@ -63,13 +63,21 @@ void doorway(int channel, const ChannelMessage& start, Session& session) {
   session.stop("the broker is gone");
 }
 
-int serve(int channel, SessionOptions options) {
+int serve(int channel, SessionOptions options, bool ahead) {
   // Should the broker die, nobody could reach this session any more.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGINT, SIG_IGN);  // of the terminal's group: the broker decides
-  ChannelMessage start;
-  if (receive_message(channel, start, true) != Received::kMessage || start.kind != MessageKind::kStart) return 1;
   Session session(std::move(options));
+  if (ahead) {
+    ChannelMessage ready;
+    ready.kind = MessageKind::kReady;
+    ready.text = session.prepare();
+    send_message(channel, ready);
+    if (!ready.text.empty()) ::_exit(1);
+  }
+  ChannelMessage start;
+  if (receive_message(channel, start, true) != Received::kMessage || start.kind != MessageKind::kStart) ::_exit(1);
+  session.set_name(start.text);
   std::thread([&] { doorway(channel, start, session); }).detach();
   const SessionReport report = session.run(true);
   ChannelMessage ended;
@@ -104,13 +112,12 @@ int main(int argc, char** argv) {
   options.device_kind = values["--kind"];
   options.cache_dir = values["--cache-dir"];
   options.release = values["--release"];
-  options.name = values["--name"];
   options.spin = std::chrono::microseconds(std::strtoull(values["--spin"].c_str(), nullptr, 10));
   options.gpudirect = values["--gpudirect"] == "true";
   options.capture_stdout = options.device_kind == "cuda";
   spdlog::set_default_logger(spdlog::stderr_logger_mt("avec"));
   spdlog::set_level(spdlog::level::from_str(values["--log-level"]));
-  return serve(channel, std::move(options));
+  return serve(channel, std::move(options), values["--ahead"] == "true");
 }
 
 }  // namespace avec::worker

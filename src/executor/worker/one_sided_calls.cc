@@ -18,7 +18,7 @@ wire::RemoteKeyWords to_words(const RemoteKey& key) {
 void Session::use_one_sided(OneSided* one_sided) {
   one_sided_ = one_sided;
   accesses_.use(one_sided);
-  gpu_direct_.use(options_.gpudirect && one_sided != nullptr && !maps() ? one_sided : nullptr, options_.name);
+  gpu_direct_.use(options_.gpudirect && one_sided != nullptr && !maps() ? one_sided : nullptr, name_);
   arena_.add = nullptr;
   arena_.remove = nullptr;
   if (one_sided == nullptr || maps()) return;
@@ -26,7 +26,7 @@ void Session::use_one_sided(OneSided* one_sided) {
     const TransportError error = one_sided->add(chunk);
     if (error) {
       spdlog::warn("{}: memory cannot be used for one-sided access: {}; is the limit of locked memory (ulimit -l) too low?",
-                   options_.name, to_string(error.code));
+                   name_, to_string(error.code));
     }
     return !error;
   };

@@ -232,7 +232,7 @@ void Session::link_was_lost() {
   }
   ended_connection_.reset();
   lost_since_ = Clock::now();
-  spdlog::info("{}: the connection broke; waiting for the client to come back", options_.name);
+  spdlog::info("{}: the connection broke; waiting for the client to come back", name_);
 }
 
 bool Session::paused() const { return held_bytes_ > limits::kBacklogBytes; }
@@ -285,7 +285,7 @@ Result<> Session::handle(InFrame& frame) {
 
 void Session::close_with(const std::string& reason) {
   if (closing_ || ended_) return;
-  spdlog::warn("{}: {}; closed after {} calls", options_.name, reason, calls_);
+  spdlog::warn("{}: {}; closed after {} calls", name_, reason, calls_);
   reason_ = reason;
   const wire::SessionClosed body(0);
   link_.push(wire::Opcode::SessionClosed, 0, {reinterpret_cast<const std::byte*>(&body), sizeof body},

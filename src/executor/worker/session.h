@@ -56,7 +56,7 @@ struct SessionOptions {
   std::chrono::microseconds spin{50};
   std::filesystem::path cache_dir;   ///< module images; empty: memory only
   std::string release;               ///< of this program, for messages
-  std::string name;                  ///< for log lines: "session 12"
+  std::string name = "a session";    ///< for log lines: "session 12"
   /// How long a resumable session waits for its client to come back.
   std::chrono::milliseconds resume_window{10'000};
   /// A new session's first data connection must come within this.
@@ -80,6 +80,12 @@ class Session {
  public:
   explicit Session(SessionOptions options);
   ~Session();
+
+  /// What a session begins with and what takes longest, done before there is a client: the driver is
+  /// loaded, its devices are opened, and the first one has a context. Empty, or why it cannot be.
+  std::string prepare();
+  /// For log lines. Before run().
+  void set_name(std::string name) { name_ = std::move(name); }
 
   /// Runs until the session ends. `process_ends`: what it holds is freed by the end of the
   /// process, at once; otherwise it is freed here, and the device's unfinished work awaited.
@@ -300,6 +306,7 @@ class Session {
   void teardown();
 
   const SessionOptions options_;
+  std::string name_ = options_.name;
   DriverTable driver_;
   bool open_ = false;  ///< Hello has been answered
   /// The connection after its end. What it maps is used until the device is done with it.
@@ -337,6 +344,7 @@ class Session {
   Context* current_ = nullptr;
   int arena_device_ = 0;
   int device_count_ = 0;
+  std::string problem_;  ///< why the devices could not be opened, where it is known
   std::vector<std::vector<bool>> peers_;   ///< [device][device]: can access
   std::vector<CUcontext> primary_;         ///< retained for helpers and the arena, by device
   std::uint64_t granularity_ = 0;
