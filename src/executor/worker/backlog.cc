@@ -67,9 +67,15 @@ bool Session::hold_setting(const Module& module, std::uint32_t index) {
   std::vector<HeldPoint> after;
   for (Stream* stream : module.context->streams) {
     const auto launches_it = [&](const Held& held) {
-      if (held.header.opcode() != static_cast<std::uint16_t>(wire::Opcode::LaunchKernel)) return false;
-      const auto launch = wire::read_struct<wire::LaunchKernel>(held.body);
-      return launch.module_() == module.name && launch.index() == index;
+      const auto is = [&](const auto& launch) { return launch.module_() == module.name && launch.index() == index; };
+      switch (static_cast<wire::Opcode>(held.header.opcode())) {
+        case wire::Opcode::LaunchKernel:
+          return is(wire::read_struct<wire::LaunchKernel>(held.body));
+        case wire::Opcode::LaunchKernelEx:
+          return is(wire::read_struct<wire::LaunchKernelEx>(held.body));
+        default:
+          return false;
+      }
     };
     const auto last = std::ranges::find_if(stream->held.rbegin(), stream->held.rend(), launches_it);
     if (last != stream->held.rend()) after.push_back({stream, last->sequence});

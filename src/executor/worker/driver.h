@@ -80,7 +80,30 @@
   X(cuFuncSetCacheConfig)                                                                   \
   X(cuLaunchKernel)                                                                         \
   X(cuLaunchCooperativeKernel)                                                              \
+  X(cuLaunchKernelEx)                                                                       \
+  X(cuStreamSetAttribute)                                                                   \
   X(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)                                   \
+  X(cuOccupancyMaxPotentialClusterSize)                                                     \
+  X(cuOccupancyMaxActiveClusters)                                                           \
+  X(cuLinkCreate)                                                                           \
+  X(cuLinkAddData)                                                                          \
+  X(cuLinkComplete)                                                                         \
+  X(cuLinkDestroy)                                                                          \
+  X(cuStreamBatchMemOp)                                                                     \
+  X(cuTensorMapEncodeTiled)                                                                 \
+  X(cuTensorMapEncodeIm2col)                                                                \
+  X(cuTensorMapEncodeIm2colWide)                                                            \
+  X(cuTensorMapReplaceAddress)                                                              \
+  X(cuDeviceGetDevResource)                                                                 \
+  X(cuCtxGetDevResource)                                                                    \
+  X(cuGreenCtxGetDevResource)                                                               \
+  X(cuDevSmResourceSplitByCount)                                                            \
+  X(cuDevResourceGenerateDesc)                                                              \
+  X(cuGreenCtxCreate)                                                                       \
+  X(cuGreenCtxDestroy)                                                                      \
+  X(cuCtxFromGreenCtx)                                                                      \
+  X(cuCtxRecordEvent)                                                                       \
+  X(cuCtxWaitEvent)                                                                         \
   AVEC_SIMPLE_DRIVER_FUNCTIONS(X)
 
 // Driver functions that may be missing (null): the CPU device has none of them.

@@ -189,6 +189,8 @@ void Session::teardown() {
   for (Context* context : contexts) {
     if (context->primary) {
       driver_.cuDevicePrimaryCtxRelease(context->device);
+    } else if (context->green != nullptr) {
+      driver_.cuGreenCtxDestroy(context->green);
     } else {
       driver_.cuCtxDestroy(context->handle);
     }

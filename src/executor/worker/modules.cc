@@ -3,12 +3,16 @@
 #include <array>
 #include <cstring>
 
+#include "executor/worker/jit_options.h"
 #include "executor/worker/session.h"
 
 namespace avec::worker {
 namespace {
 
 constexpr std::size_t kLogBytes = 16u << 10;
+// Functions of a module with more are loaded when they are first used: a program that brings thousands
+// uses few of them, and loading one takes tens of microseconds.
+constexpr unsigned kLoadedAtOnce = 64;
 // Images that were sent and not yet loaded, bytes.
 constexpr std::uint64_t kMaxWaitingImages = limits::kMaxImageBytes;
 
@@ -20,34 +24,24 @@ Hash to_hash(const wire::ContentHash& hash) {
 
 bool same(const wire::ContentHash& a, const wire::ContentHash& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-/// Options whose value is a number. Others carry pointers and are not the client's to give.
-bool numeric_option(int option) {
-  switch (option) {
-    case CU_JIT_MAX_REGISTERS:
-    case CU_JIT_THREADS_PER_BLOCK:
-    case CU_JIT_OPTIMIZATION_LEVEL:
-    case CU_JIT_TARGET:
-    case CU_JIT_FALLBACK_STRATEGY:
-    case CU_JIT_GENERATE_DEBUG_INFO:
-    case CU_JIT_LOG_VERBOSE:
-    case CU_JIT_GENERATE_LINE_INFO:
-    case CU_JIT_CACHE_MODE:
-    case CU_JIT_POSITION_INDEPENDENT_CODE:
-    case CU_JIT_MIN_CTA_PER_SM:
-    case CU_JIT_MAX_THREADS_PER_BLOCK:
-    case CU_JIT_OVERRIDE_DIRECTIVE_VALUES:
-      return true;
-    default:
-      return false;
-  }
-}
-
 /// Whether kernels of the image may call printf or assert.
 bool may_print(std::span<const std::byte> image) {
   const auto contains = [&](std::string_view word) {
     return ::memmem(image.data(), image.size(), word.data(), word.size()) != nullptr;
   };
   return contains("vprintf") || contains("__assertfail");
+}
+
+CUresult read_attributes(const DriverTable& driver, CUfunction function, std::vector<std::int32_t>& attributes) {
+  // A driver that loads lazily knows a function's attributes only once it is loaded.
+  if (CUresult status = driver.cuFuncLoad(function); status != CUDA_SUCCESS) return status;
+  attributes.resize(CU_FUNC_ATTRIBUTE_MAX);
+  for (int a = 0; a < CU_FUNC_ATTRIBUTE_MAX; ++a) {
+    int value = 0;
+    if (driver.cuFuncGetAttribute(&value, static_cast<CUfunction_attribute>(a), function) == CUDA_SUCCESS)
+      attributes[static_cast<std::size_t>(a)] = value;
+  }
+  return CUDA_SUCCESS;
 }
 
 CUresult read_functions(const DriverTable& driver, CUmodule module, std::vector<Function>& functions) {
@@ -72,14 +66,9 @@ CUresult read_functions(const DriverTable& driver, CUmodule module, std::vector<
       function.sizes.push_back(static_cast<std::uint32_t>(size));
       function.parameter_bytes = std::max(function.parameter_bytes, static_cast<std::uint32_t>(offset + size));
     }
-    // A driver that loads lazily knows a function's attributes only once it is loaded.
-    if (CUresult status = driver.cuFuncLoad(handles[i]); status != CUDA_SUCCESS) return status;
-    function.attributes.resize(CU_FUNC_ATTRIBUTE_MAX);
-    for (int a = 0; a < CU_FUNC_ATTRIBUTE_MAX; ++a) {
-      int value = 0;
-      if (driver.cuFuncGetAttribute(&value, static_cast<CUfunction_attribute>(a), handles[i]) == CUDA_SUCCESS)
-        function.attributes[static_cast<std::size_t>(a)] = value;
-    }
+    if (count > kLoadedAtOnce) continue;
+    if (CUresult status = read_attributes(driver, handles[i], function.attributes); status != CUDA_SUCCESS)
+      return status;
   }
   return CUDA_SUCCESS;
 }
@@ -152,13 +141,10 @@ Result<> Session::operator()(const Header& header, const wire::ModuleImage& call
 
 Result<> Session::operator()(const Header& header, const wire::ModuleLoad& call) {
   if (call.hash() == nullptr) return protocol_error("a module without a hash");
-  const std::size_t options = call.options() == nullptr ? 0 : call.options()->size();
-  const std::size_t values = call.option_values() == nullptr ? 0 : call.option_values()->size();
-  if (options != values || options > 32) return protocol_error("options and values that do not pair");
-  for (std::size_t i = 0; i < options; ++i)
-    if (!numeric_option(call.options()->Get(static_cast<flatbuffers::uoffset_t>(i))))
-      return finish(header, CUDA_ERROR_INVALID_VALUE);
+  JitOptions options;
   CUresult status;
+  if (!read_options(call, options, status)) return protocol_error("options and values that do not pair");
+  if (status != CUDA_SUCCESS) return finish(header, status);
   Context* context = find_context(call.context(), status);
   if (context == nullptr) return finish(header, status);
   Module* module = modules_.add(call.module_());
@@ -171,19 +157,10 @@ Result<> Session::operator()(const Header& header, const wire::ModuleLoad& call)
 
 void Session::load_on_helper(Header header, Module& target, const wire::ModuleLoad& call) {
   const Hash hash = to_hash(*call.hash());
-  auto sent = std::make_shared<std::vector<std::byte>>();
-  if (auto it = std::ranges::find_if(images_, [&](const auto& image) { return same(image.first, *call.hash()); });
-      it != images_.end()) {
-    *sent = std::move(it->second);
-    image_bytes_ -= sent->size();
-    images_.erase(it);
-  }
-  std::vector<CUjit_option> options;
-  std::vector<void*> values;
-  for (flatbuffers::uoffset_t i = 0; call.options() != nullptr && i < call.options()->size(); ++i) {
-    options.push_back(static_cast<CUjit_option>(call.options()->Get(i)));
-    values.push_back(reinterpret_cast<void*>(static_cast<std::uintptr_t>(call.option_values()->Get(i))));
-  }
+  auto sent = std::make_shared<std::vector<std::byte>>(take_image(*call.hash()));
+  JitOptions given;
+  CUresult readable;
+  read_options(call, given, readable);  // checked already
   const std::uint64_t name = call.module_();
   const std::uint64_t expected = call.image_bytes();
   const CUcontext context = target.context->handle;
@@ -201,19 +178,22 @@ void Session::load_on_helper(Header header, Module& target, const wire::ModuleLo
       };
     }
     auto log = std::make_shared<std::string>(kLogBytes, '\0');
-    auto option = options;
-    auto value = values;
-    option.insert(option.end(), {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES});
-    value.insert(value.end(), {log->data(), reinterpret_cast<void*>(static_cast<std::uintptr_t>(kLogBytes))});
+    auto info = std::make_shared<std::string>(kLogBytes, '\0');
+    JitOptions options = given;
+    options.add(CU_JIT_ERROR_LOG_BUFFER, log->data());
+    options.add(CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, reinterpret_cast<void*>(kLogBytes));
+    options.add(CU_JIT_INFO_LOG_BUFFER, info->data());
+    options.add(CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, reinterpret_cast<void*>(kLogBytes));
     CUmodule handle = nullptr;
     driver_.cuCtxSetCurrent(context);
-    CUresult status = driver_.cuModuleLoadDataEx(&handle, image->bytes().data(), static_cast<unsigned>(option.size()),
-                                                 option.data(), value.data());
+    CUresult status = driver_.cuModuleLoadDataEx(&handle, image->bytes().data(), options.count(),
+                                                 options.options.data(), options.values.data());
     auto functions = std::make_shared<std::vector<Function>>();
     if (status == CUDA_SUCCESS) {
       status = read_functions(driver_, handle, *functions);
       if (status != CUDA_SUCCESS) driver_.cuModuleUnload(std::exchange(handle, nullptr));
     }
+    if (status == CUDA_SUCCESS) *log = *info;
     log->resize(std::strlen(log->c_str()));
     const bool prints = may_print(image->bytes());
     return [=, this] {
@@ -233,6 +213,52 @@ void Session::load_on_helper(Header header, Module& target, const wire::ModuleLo
   });
 }
 
+std::vector<std::byte> Session::take_image(const wire::ContentHash& hash) {
+  const auto it = std::ranges::find_if(images_, [&](const auto& image) { return same(image.first, hash); });
+  if (it == images_.end()) return {};
+  std::vector<std::byte> bytes = std::move(it->second);
+  image_bytes_ -= bytes.size();
+  images_.erase(it);
+  return bytes;
+}
+
+Result<> Session::operator()(const Header& header, const wire::FunctionLoad& call) {
+  CUresult status;
+  Module* module = nullptr;
+  Function* function = find_function(call.module_(), call.index(), module, status);
+  if (function == nullptr) return finish(header, status);
+  if (!function->attributes.empty()) {
+    function_loaded(header, call.module_(), call.index(), CUDA_SUCCESS, function->attributes);
+    return {};
+  }
+  ++function_loads_[call.module_()];  // the module stays until the helper is done
+  helpers_.run([this, header, name = call.module_(), index = call.index(), handle = function->handle,
+                context = module->context->handle]() -> std::function<void()> {
+    driver_.cuCtxSetCurrent(context);
+    std::vector<std::int32_t> attributes;
+    const CUresult result = read_attributes(driver_, handle, attributes);
+    return [=, this] {
+      function_loaded(header, name, index, result, attributes);
+      if (--function_loads_[name] != 0) return;
+      function_loads_.erase(name);
+      if (auto held = held_unloads_.extract(name); !held.empty()) held.mapped()();
+    };
+  });
+  return {};
+}
+
+void Session::function_loaded(const Header& call, std::uint64_t name, std::uint32_t index, CUresult status,
+                              std::vector<std::int32_t> attributes) {
+  Module* module = modules_.find(name);
+  if (status == CUDA_SUCCESS && module == nullptr) status = CUDA_ERROR_INVALID_HANDLE;
+  if (status != CUDA_SUCCESS) return void(finish(call, status));
+  module->functions[index].attributes = std::move(attributes);
+  flatbuffers::FlatBufferBuilder builder;
+  const auto values = builder.CreateVector(module->functions[index].attributes);
+  builder.Finish(wire::CreateFunctionLoadReply(builder, values));
+  link_.reply(call, CUDA_SUCCESS, {reinterpret_cast<const std::byte*>(builder.GetBufferPointer()), builder.GetSize()});
+}
+
 Result<> Session::operator()(const Header& header, const wire::ModuleUnload& call) {
   CUresult status;
   Module* module = find_module(call.module_(), status);
@@ -246,9 +272,16 @@ Result<> Session::operator()(const Header& header, const wire::ModuleUnload& cal
   std::vector<Stream*> busy;
   for (Stream* stream : module->context->streams)
     if (stream->issued != stream->completed) busy.push_back(stream);
-  completions_.then_all(busy, [this, header, owner](CUresult) {
-    make_current(*(*owner)->context);
-    finish(header, driver_.cuModuleUnload((*owner)->handle));
+  completions_.then_all(busy, [this, header, owner, name = call.module_()](CUresult) {
+    const auto unload = [this, header, owner] {
+      make_current(*(*owner)->context);
+      finish(header, driver_.cuModuleUnload((*owner)->handle));
+    };
+    if (function_loads_.contains(name)) {
+      held_unloads_[name] = unload;
+    } else {
+      unload();
+    }
   });
   return {};
 }
@@ -321,7 +354,7 @@ Result<> Session::operator()(const Header& header, const wire::LaunchKernel& cal
   Module* module = nullptr;
   Function* function = find_function(call.module_(), call.index(), module, status);
   if (function == nullptr) return finish(header, status);
-  if (module->context != stream->context) return finish(header, CUDA_ERROR_INVALID_HANDLE);
+  if (!share_objects(*module->context, *stream->context)) return finish(header, CUDA_ERROR_INVALID_HANDLE);
   if (frame_->payload.size() != function->parameter_bytes)
     return protocol_error("a parameter buffer that does not have the function's size");
   const bool held = settings_.empty() ? hold(*stream) : hold(*stream, {held_setting(call.module_(), call.index())});

@@ -177,6 +177,7 @@ void Session::free_events_of(Context& context) {
 }
 
 void Session::free_modules_of(Context& context) {
+  free_links_of(context);
   std::vector<std::uint64_t> names;
   for (auto& [name, module] : modules_)
     if (module->context == &context) names.push_back(name);
@@ -211,6 +212,8 @@ void Session::destroy_context(Context* context) {
   tracer_.forget(*context);
   if (context->primary) {
     driver_.cuDevicePrimaryCtxRelease(context->device);
+  } else if (context->green != nullptr) {
+    driver_.cuGreenCtxDestroy(context->green);
   } else {
     driver_.cuCtxDestroy(context->handle);
   }
@@ -237,6 +240,8 @@ Result<> Session::operator()(const Header& header, const wire::ContextSetLimit& 
   Context* context = find_context(call.context(), status);
   if (context == nullptr) return finish(header, status);
   if (call.limit() < 0 || call.limit() >= CU_LIMIT_MAX) return finish(header, CUDA_ERROR_UNSUPPORTED_LIMIT);
+  // Launches that were posted before have the limit that they were posted with.
+  if (hold_behind(context->streams, true)) return {};
   make_current(*context);
   return finish(header, driver_.cuCtxSetLimit(static_cast<CUlimit>(call.limit()), call.value()));
 }

@@ -65,6 +65,7 @@ struct Context {
   std::uint64_t name = 0;
   CUresult poison = CUDA_SUCCESS;  ///< what creating it failed with: each use returns it
   CUcontext handle = nullptr;
+  CUgreenCtx green = nullptr;  ///< `handle` is that of a part of the device
   CUdevice device = 0;
   bool primary = false;
   Stream* legacy = nullptr;
@@ -72,6 +73,13 @@ struct Context {
   std::vector<CUevent> spare_events;  ///< for marks
   bool may_print = false;        ///< a module was loaded whose kernels may print
 };
+
+/// Modules and events of one are usable in the other: a device's green contexts share its primary
+/// context's.
+inline bool share_objects(const Context& a, const Context& b) {
+  const auto root = [](const Context& c) { return c.primary || c.green != nullptr; };
+  return &a == &b || (a.device == b.device && root(a) && root(b));
+}
 
 /// A point in a stream's order of held frames: issued once the stream's held frames up to
 /// `sequence` have been.
@@ -142,6 +150,26 @@ struct Function {
   std::vector<std::uint32_t> offsets, sizes;
   std::vector<std::int32_t> attributes;
   std::uint32_t parameter_bytes = 0;
+};
+
+struct LinkState;
+
+/// A linker that has not been destroyed.
+struct Linker {
+  std::uint64_t name = 0;
+  Context* context = nullptr;
+  std::shared_ptr<LinkState> state;
+  bool busy = false;  ///< a helper is at it
+};
+
+/// Part of a device (CUdevResource), and what cuDevResourceGenerateDesc makes of parts.
+struct Resource {
+  std::uint64_t name = 0;
+  CUdevResource value{};
+};
+struct Description {
+  std::uint64_t name = 0;
+  CUdevResourceDesc value = nullptr;
 };
 
 struct Module {

@@ -143,6 +143,24 @@ class Session {
   Result<> operator()(const Header&, const wire::OccupancyBlocks&);
   Result<> operator()(const Header&, const wire::LaunchKernel&);
   Result<> operator()(const Header&, const wire::TraceStart&);
+  // modules.fbs
+  Result<> operator()(const Header&, const wire::LaunchKernelEx&);
+  Result<> operator()(const Header&, const wire::StreamSetAttribute&);
+  Result<> operator()(const Header&, const wire::OccupancyClusters&);
+  Result<> operator()(const Header&, const wire::FunctionLoad&);
+  Result<> operator()(const Header&, const wire::LinkCreate&);
+  Result<> operator()(const Header&, const wire::LinkAdd&);
+  Result<> operator()(const Header&, const wire::LinkComplete&);
+  Result<> operator()(const Header&, const wire::LinkDestroy&);
+  Result<> operator()(const Header&, const wire::StreamMemoryOperations&);
+  Result<> operator()(const Header&, const wire::RemoteWritesFlush&);
+  Result<> operator()(const Header&, const wire::TensorMapEncode&);
+  Result<> operator()(const Header&, const wire::DeviceResource&);
+  Result<> operator()(const Header&, const wire::SmResourceSplit&);
+  Result<> operator()(const Header&, const wire::ResourceDescribe&);
+  Result<> operator()(const Header&, const wire::GreenContextCreate&);
+  Result<> operator()(const Header&, const wire::ContextRecordEvent&);
+  Result<> operator()(const Header&, const wire::ContextWaitEvent&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -299,6 +317,19 @@ class Session {
 
   // ---- modules (modules.cc)
   void load_on_helper(Header call, Module& module, const wire::ModuleLoad& body);
+  /// The image with this hash that the client has sent and nothing has taken yet; empty: none.
+  std::vector<std::byte> take_image(const wire::ContentHash& hash);
+  void function_loaded(const Header& call, std::uint64_t module, std::uint32_t index, CUresult status,
+                       std::vector<std::int32_t> attributes);
+
+  // ---- links (links.cc)
+  Linker* find_link(std::uint64_t name, CUresult& status);
+  void link_done(std::uint64_t name);
+  void free_links_of(const Context& context);
+
+  // ---- memory operations of streams (stream_memory.cc)
+  /// Memory that a stream may wait for or write on the client's behalf.
+  bool may_address(std::uint64_t address, std::uint64_t bytes) const;
 
   // ---- beginning and end (hello.cc)
   CUresult open_devices();
@@ -331,6 +362,12 @@ class Session {
   Names<Stream> streams_;
   Names<Event> events_;
   Names<Module> modules_;
+  Names<Linker> links_;
+  Names<Resource> resources_;
+  Names<Description> descriptions_;
+  /// Helpers that are loading functions, by module, and unloads that wait for them.
+  std::map<std::uint64_t, std::uint32_t> function_loads_;
+  std::map<std::uint64_t, std::function<void()>> held_unloads_;
   std::vector<std::unique_ptr<Context>> dying_contexts_;
   std::vector<std::unique_ptr<Stream>> dying_streams_;
   std::vector<std::unique_ptr<Stream>> freed_streams_;  ///< until no held frame can refer to them

@@ -127,7 +127,7 @@ Result<> Session::operator()(const Header& header, const wire::EventRecord& call
   if (stream == nullptr) return finish(header, status);
   Event* event = find_event(call.event(), status);
   if (event == nullptr) return finish(header, status);
-  if (event->context != stream->context) return finish(header, CUDA_ERROR_INVALID_HANDLE);
+  if (!share_objects(*event->context, *stream->context)) return finish(header, CUDA_ERROR_INVALID_HANDLE);
   if (call.flags() != 0) return finish(header, CUDA_ERROR_INVALID_VALUE);
   // After an earlier record, and after the waits that mean that earlier record.
   std::vector<HeldPoint> after = event->held_waits;
