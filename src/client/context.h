@@ -23,6 +23,7 @@ struct Context {
   Client* client = nullptr;
   Device* device = nullptr;
   bool primary = false;
+  bool green = false;  ///< has a part of the device (green_context.h)
   std::atomic<unsigned> flags{0};
   std::uint64_t id = 0;
 
@@ -44,6 +45,11 @@ struct Context {
 };
 
 inline CUcontext handle_of(Context* context) { return reinterpret_cast<CUcontext>(context); }
+/// Modules and events of one are usable in the other: a device's green contexts share its primary
+/// context's.
+inline bool share_objects(const Context& a, const Context& b) {
+  return &a == &b || (a.device == b.device && (a.primary || a.green) && (b.primary || b.green));
+}
 /// Null when the handle is none of ours or its context has been destroyed.
 Context* find_context(CUcontext handle) noexcept;
 

@@ -58,7 +58,7 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
   if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
   Stream* stream;
   if (const CUresult result = stream_for_work(stream_handle, stream); result != CUDA_SUCCESS) return result;
-  if (stream->context != event->context) return CUDA_ERROR_INVALID_HANDLE;
+  if (!share_objects(*stream->context, *event->context)) return CUDA_ERROR_INVALID_HANDLE;
   if (flags == CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (flags != CU_EVENT_RECORD_DEFAULT) return CUDA_ERROR_INVALID_VALUE;
   if (event->context->any_downloads.load(std::memory_order_acquire)) {
@@ -69,6 +69,17 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
   event->recorded.store(true, std::memory_order_release);
   return to_cuda(
       stream->context->client->session().post(wire::EventRecord(event->name, stream->name, flags, 0)));
+}
+
+void note_record(CUevent handle, Stream& stream) {
+  Event* event = Slab<Event>::find(handle);
+  if (event == nullptr) return;
+  if (event->context->any_downloads.load(std::memory_order_acquire)) {
+    std::vector<Download> downloads = downloads_before(stream);
+    std::scoped_lock lock(event->context->mutex);
+    event->downloads = std::move(downloads);
+  }
+  event->recorded.store(true, std::memory_order_release);
 }
 
 CUresult event_query(CUevent handle) {

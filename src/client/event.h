@@ -12,6 +12,7 @@
 namespace avec::client {
 
 struct Context;
+struct Stream;
 
 /// A CUevent is the address of one (Slab<Event>).
 struct Event {
@@ -30,6 +31,9 @@ CUresult event_record(CUevent event, CUstream stream, unsigned flags);
 CUresult event_query(CUevent event);
 CUresult event_synchronize(CUevent event);
 CUresult event_elapsed_time(float* milliseconds, CUevent start, CUevent end);
+
+/// A launch in the stream records the event: what event_record notes, without a frame of its own.
+void note_record(CUevent event, Stream& stream);
 
 /// The downloads that its last record came after.
 std::vector<Download> downloads_of(Event& event);

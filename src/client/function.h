@@ -9,6 +9,8 @@ namespace avec::client {
 
 struct Function;
 
+/// The function that a handle means, its context usable and itself loaded. CUDA_ERROR_INVALID_HANDLE ...
+CUresult ready_function(CUfunction handle, Function*& function);
 /// The function that a handle means: a CUfunction, or a CUkernel (its function in the current
 /// context). Null: neither.
 Function* find_function(CUfunction handle) noexcept;
@@ -36,6 +38,11 @@ struct LaunchShape {
 /// means the legacy stream; the _ptsz entry points pass CU_STREAM_PER_THREAD for it.
 CUresult launch(CUfunction function, const LaunchShape& shape, CUstream stream, void** parameters,
                 void** extra, bool cooperative);
+CUresult legacy_set_block(CUfunction function, int x, int y, int z);
+CUresult legacy_set_shared(CUfunction function, unsigned bytes);
+CUresult legacy_set_parameter_bytes(CUfunction function, unsigned bytes);
+CUresult legacy_set_parameter(CUfunction function, int offset, const void* value, unsigned bytes);
+CUresult legacy_launch(CUfunction function, int width, int height, CUstream stream);
 CUresult launch_ex(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra);
 
 }  // namespace avec::client

@@ -4,7 +4,9 @@
 #include "client/client.h"
 #include "client/context.h"
 #include "client/device.h"
+#include "client/event.h"
 #include "client/function.h"
+#include "client/launch_attributes.h"
 #include "client/library.h"
 #include "client/module.h"
 #include "client/slab.h"
@@ -16,7 +18,7 @@ namespace avec::client {
 namespace {
 
 /// The errors that CUDA returns from a launch at once for its shape.
-CUresult check_shape(const Function& function, const LaunchShape& shape) {
+CUresult check_shape(Function& function, const LaunchShape& shape) {
   const auto& limits = function.device_limits;
   // 0 - 1 wraps: zero dimensions fail the same comparison as too large ones.
   if (shape.block_x - 1 >= limits[0] || shape.block_y - 1 >= limits[1] || shape.block_z - 1 >= limits[2] ||
@@ -25,8 +27,13 @@ CUresult check_shape(const Function& function, const LaunchShape& shape) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   const std::uint64_t threads = std::uint64_t{shape.block_x} * shape.block_y * shape.block_z;
-  if (threads > limits[6] || threads > function.max_threads) [[unlikely]]
+  if (threads > limits[6]) [[unlikely]]
     return CUDA_ERROR_INVALID_VALUE;
+  if (const std::uint32_t most = function.max_threads.load(std::memory_order_acquire); threads > most) [[unlikely]] {
+    if (most != 0) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult result = load_function(function); result != CUDA_SUCCESS) return result;
+    return check_shape(function, shape);
+  }
   if (shape.shared_bytes > function.max_dynamic_shared_bytes.load(std::memory_order_relaxed)) [[unlikely]] {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -99,78 +106,134 @@ CUresult resolve_kernel(CUfunction handle, Function*& function) {
   return CUDA_SUCCESS;
 }
 
+/// What a launch is made of once every check has passed.
+struct Prepared {
+  Stream* stream = nullptr;
+  Function* function = nullptr;
+  const void* buffer = nullptr;  // of `extra`; null: the parameters are packed one by one
+};
+
+/// What every launch begins with; inlined, as it is the launch path.
+[[gnu::always_inline]] inline CUresult prepare(CUfunction handle, const LaunchShape& shape, CUstream stream_handle,
+                                               void** parameters, void** extra, Prepared& out) {
+  if (const CUresult result = stream_for_work(stream_handle, out.stream); result != CUDA_SUCCESS) [[unlikely]]
+    return result;
+  if (const CUresult result = resolve_kernel(handle, out.function); result != CUDA_SUCCESS) [[unlikely]]
+    return result;
+  if (out.function->context != out.stream->context) [[unlikely]] {
+    if (!share_objects(*out.function->context, *out.stream->context)) return CUDA_ERROR_INVALID_HANDLE;
+  }
+  if (const CUresult result = check_shape(*out.function, shape); result != CUDA_SUCCESS) [[unlikely]]
+    return result;
+  if (extra != nullptr) [[unlikely]] {
+    if (parameters != nullptr) return CUDA_ERROR_INVALID_VALUE;
+    return read_extra(*out.function, extra, out.buffer);
+  }
+  if (parameters == nullptr && out.function->parameter_count != 0) [[unlikely]]
+    return CUDA_ERROR_INVALID_VALUE;
+  return CUDA_SUCCESS;
+}
+
+[[gnu::always_inline]] inline void write_parameters(const Prepared& prepared, void** parameters, MutableBytes payload) {
+  if (prepared.buffer != nullptr) {
+    std::memcpy(payload.data(), prepared.buffer, payload.size());
+  } else {
+    pack(*prepared.function, parameters, payload.data());
+  }
+}
+
+/// What the driver says of clusters at once: the grid is made of whole ones, and what the compiler fixed
+/// stays.
+CUresult check_clusters(Function& function, const LaunchShape& shape, const LaunchAttributes& attributes) {
+  unsigned cluster[3]{};
+  {
+    std::scoped_lock lock(function.mutex);
+    for (unsigned i = 0; i < 3; ++i) {
+      const std::size_t which = CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH + i;
+      cluster[i] = which < function.attributes.size() ? static_cast<unsigned>(function.attributes[which]) : 0;
+    }
+  }
+  for (const CUlaunchAttribute& attribute : attributes.sent) {
+    if (attribute.id != CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) continue;
+    const auto& wanted = attribute.value.clusterDim;
+    const unsigned asked[3]{wanted.x, wanted.y, wanted.z};
+    for (unsigned i = 0; i < 3; ++i) {
+      if (cluster[i] != 0 && cluster[i] != asked[i]) return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+      cluster[i] = asked[i];
+    }
+  }
+  const unsigned grid[3]{shape.grid_x, shape.grid_y, shape.grid_z};
+  for (unsigned i = 0; i < 3; ++i)
+    if (cluster[i] != 0 && grid[i] % cluster[i] != 0) return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+  return CUDA_SUCCESS;
+}
+
+/// A launch with attributes that the short frame does not have.
+CUresult launch_with(const LaunchAttributes& attributes, Prepared& prepared, const LaunchShape& shape, void** parameters) {
+  Function& function = *prepared.function;
+  Stream& stream = *prepared.stream;
+  if (const CUresult result = check_clusters(function, shape, attributes); result != CUDA_SUCCESS) return result;
+  const std::size_t attribute_bytes = attributes.sent.size() * sizeof(CUlaunchAttribute);
+  const wire::LaunchKernelEx body(function.module_name, function.index, shape.shared_bytes, shape.grid_x, shape.grid_y,
+                                  shape.grid_z, shape.block_x, shape.block_y, shape.block_z, stream.name,
+                                  static_cast<std::uint32_t>(attributes.sent.size()), 0);
+  for (CUevent event : attributes.events) note_record(event, stream);
+  return to_cuda(stream.context->client->session().post_filled(
+      body, attribute_bytes + function.parameter_bytes, [&](MutableBytes payload) {
+        std::memcpy(payload.data(), attributes.sent.data(), attribute_bytes);
+        write_parameters(prepared, parameters, payload.subspan(attribute_bytes));
+      }));
+}
+
 }  // namespace
 
 CUresult launch(CUfunction handle, const LaunchShape& shape, CUstream stream_handle, void** parameters,
                 void** extra, bool cooperative) {
-  Stream* stream;
-  if (const CUresult result = stream_for_work(stream_handle, stream); result != CUDA_SUCCESS) [[unlikely]]
+  Prepared prepared;
+  if (const CUresult result = prepare(handle, shape, stream_handle, parameters, extra, prepared);
+      result != CUDA_SUCCESS) [[unlikely]]
     return result;
-  Function* function;
-  if (const CUresult result = resolve_kernel(handle, function); result != CUDA_SUCCESS) [[unlikely]]
-    return result;
-  if (function->context != stream->context) [[unlikely]]
-    return CUDA_ERROR_INVALID_HANDLE;
-  if (const CUresult result = check_shape(*function, shape); result != CUDA_SUCCESS) [[unlikely]]
-    return result;
-
-  const void* buffer = nullptr;
-  if (extra != nullptr) [[unlikely]] {
-    if (parameters != nullptr) return CUDA_ERROR_INVALID_VALUE;
-    if (const CUresult result = read_extra(*function, extra, buffer); result != CUDA_SUCCESS) return result;
-  } else if (parameters == nullptr && function->parameter_count != 0) [[unlikely]] {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
+  const Function& function = *prepared.function;
   if (cooperative) [[unlikely]] {
-    if (const CUresult result = check_cooperative(handle, *function, shape); result != CUDA_SUCCESS)
+    if (const CUresult result = check_cooperative(handle, function, shape); result != CUDA_SUCCESS)
       return result;
   }
-  const wire::LaunchKernel body(function->module_name, function->index, shape.shared_bytes, shape.grid_x,
+  const wire::LaunchKernel body(function.module_name, function.index, shape.shared_bytes, shape.grid_x,
                                 shape.grid_y, shape.grid_z, shape.block_x, shape.block_y, shape.block_z,
-                                stream->name, cooperative ? 1 : 0, 0);
-  return to_cuda(stream->context->client->session().post_filled(
-      body, function->parameter_bytes, [&](MutableBytes payload) {
-        if (buffer != nullptr) {
-          std::memcpy(payload.data(), buffer, payload.size());
-        } else {
-          pack(*function, parameters, payload.data());
-        }
-      }));
+                                prepared.stream->name, cooperative ? 1 : 0, 0);
+  return to_cuda(prepared.stream->context->client->session().post_filled(
+      body, function.parameter_bytes,
+      [&](MutableBytes payload) { write_parameters(prepared, parameters, payload); }));
 }
 
 CUresult launch_ex(const CUlaunchConfig* config, CUfunction handle, void** parameters, void** extra) {
   if (config == nullptr || (config->numAttrs != 0 && config->attrs == nullptr))
     return CUDA_ERROR_INVALID_VALUE;
-  bool cooperative = false;
-  for (unsigned i = 0; i < config->numAttrs; ++i) {
-    const CUlaunchAttribute& attribute = config->attrs[i];
-    switch (attribute.id) {
-      case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
-        cooperative = attribute.value.cooperative != 0;
-        break;
-      case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: {
-        const auto& cluster = attribute.value.clusterDim;
-        if (cluster.x > 1 || cluster.y > 1 || cluster.z > 1) return CUDA_ERROR_NOT_SUPPORTED;
-        break;
-      }
-      // Hints: a launch without them computes the same, later at worst.
-      case CU_LAUNCH_ATTRIBUTE_IGNORE:
-      case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
-      case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
-      case CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
-      case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
-      case CU_LAUNCH_ATTRIBUTE_PRIORITY:
-      case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
-      case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
-      case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
-        break;
-      default:
-        return CUDA_ERROR_NOT_SUPPORTED;
-    }
-  }
   const LaunchShape shape{config->gridDimX,  config->gridDimY,  config->gridDimZ,      config->blockDimX,
                           config->blockDimY, config->blockDimZ, config->sharedMemBytes};
-  return launch(handle, shape, config->hStream, parameters, extra, cooperative);
+  if (config->numAttrs == 0) return launch(handle, shape, config->hStream, parameters, extra, false);
+  Stream* stream;
+  if (const CUresult result = resolve_stream(config->hStream, stream); result != CUDA_SUCCESS) return result;
+  LaunchAttributes attributes;
+  if (const CUresult result = read_attributes({config->attrs, config->numAttrs}, *stream, attributes);
+      result != CUDA_SUCCESS)
+    return result;
+  // What the short frame can say goes in it.
+  if (attributes.sent.empty()) return launch(handle, shape, config->hStream, parameters, extra, attributes.cooperative);
+  Prepared prepared;
+  if (const CUresult result = prepare(handle, shape, config->hStream, parameters, extra, prepared);
+      result != CUDA_SUCCESS)
+    return result;
+  if (attributes.cooperative) {
+    if (const CUresult result = check_cooperative(handle, *prepared.function, shape); result != CUDA_SUCCESS)
+      return result;
+    CUlaunchAttribute cooperative;
+    std::memset(static_cast<void*>(&cooperative), 0, sizeof cooperative);
+    cooperative.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+    cooperative.value.cooperative = 1;
+    attributes.sent.push_back(cooperative);
+  }
+  return launch_with(attributes, prepared, shape, parameters);
 }
 
 }  // namespace avec::client

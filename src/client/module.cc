@@ -1,6 +1,7 @@
 #include "client/module.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -23,75 +24,42 @@ namespace {
 /// not say: CUDA's own default.
 constexpr int kDefaultSharedBytes = 48 << 10;
 
-/// Options that carry a number to the JIT; the others name buffers or are about linking.
-bool is_number(CUjit_option option) {
-  switch (option) {
-    case CU_JIT_MAX_REGISTERS:
-    case CU_JIT_THREADS_PER_BLOCK:
-    case CU_JIT_OPTIMIZATION_LEVEL:
-    case CU_JIT_TARGET_FROM_CUCONTEXT:
-    case CU_JIT_TARGET:
-    case CU_JIT_FALLBACK_STRATEGY:
-    case CU_JIT_GENERATE_DEBUG_INFO:
-    case CU_JIT_LOG_VERBOSE:
-    case CU_JIT_GENERATE_LINE_INFO:
-    case CU_JIT_CACHE_MODE:
-      return true;
-    default:
-      return false;
-  }
-}
-
-/// A log buffer of the application: where it is, and where its size is written back.
-struct LogBuffer {
-  char* text = nullptr;
-  void** size = nullptr;
-
-  void write(std::string_view log) const {
-    if (size == nullptr) return;
-    const auto room =
-        static_cast<std::size_t>(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(*size)));
-    std::size_t written = 0;
-    if (text != nullptr && room > 0) {
-      written = std::min(log.size(), room - 1);
-      std::memcpy(text, log.data(), written);
-      text[written] = '\0';
-    }
-    *size = reinterpret_cast<void*>(written);
-  }
-};
-
-LogBuffer log_buffer(const JitOptions& options, CUjit_option text, CUjit_option size) {
-  LogBuffer buffer;
-  for (unsigned i = 0; i < options.count; ++i) {
-    if (options.options[i] == text) buffer.text = static_cast<char*>(options.values[i]);
-    if (options.options[i] == size) buffer.size = &options.values[i];
-  }
-  return buffer;
-}
-
 void write_logs(const JitOptions& options, std::string_view log, CUresult status) {
   const bool failed = status != CUDA_SUCCESS;
-  log_buffer(options, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES).write(failed ? "" : log);
-  log_buffer(options, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES).write(failed ? log : "");
+  const LogBuffers buffers = log_buffers(options);
+  buffers.info.write(failed ? "" : log);
+  buffers.error.write(failed ? log : "");
 }
 
 flatbuffers::FlatBufferBuilder load_request(std::uint64_t module, const Context& context,
                                             const wire::ContentHash& hash, std::size_t image_bytes,
                                             const JitOptions& options) {
-  std::vector<std::int32_t> numbers;
-  std::vector<std::uint64_t> values;
-  for (unsigned i = 0; i < options.count; ++i) {
-    if (!is_number(options.options[i])) continue;
-    numbers.push_back(options.options[i]);
-    values.push_back(reinterpret_cast<std::uintptr_t>(options.values[i]));
-  }
+  const NumericOptions numbers = numeric_options(options);
   flatbuffers::FlatBufferBuilder builder;
-  const auto wire_numbers = builder.CreateVector(numbers);
-  const auto wire_values = builder.CreateVector(values);
+  const auto wire_numbers = builder.CreateVector(numbers.options);
+  const auto wire_values = builder.CreateVector(numbers.values);
   builder.Finish(wire::CreateModuleLoad(builder, module, context.name.load(), &hash, image_bytes,
                                         wire_numbers, wire_values));
   return builder;
+}
+
+/// What a loaded function's attributes say.
+void adopt_attributes(Function& function, std::vector<int> attributes) {
+  const Device& device = *function.context->device;
+  const auto attribute = [&](CUfunction_attribute which, int otherwise) {
+    return static_cast<std::size_t>(which) < attributes.size() ? attributes[which] : otherwise;
+  };
+  const int device_threads = device.attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
+  const int shared = std::max(attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, 0), 0);
+  const int dynamic = attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, kDefaultSharedBytes - shared);
+  const int threads = attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, device_threads);
+  std::scoped_lock lock(function.mutex);
+  if (function.max_threads.load() != 0) return;  // another thread was first, and may have set some
+  function.static_shared_bytes = static_cast<std::uint32_t>(shared);
+  function.max_dynamic_shared_bytes.store(static_cast<std::uint32_t>(std::max(dynamic, 0)));
+  function.compiled_cluster = attribute(CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH, 0) > 0;
+  function.attributes = std::move(attributes);
+  function.max_threads.store(static_cast<std::uint32_t>(std::max(threads, 1)), std::memory_order_release);
 }
 
 /// The function of a FunctionFacts; null when there is no room.
@@ -104,19 +72,6 @@ Function* make_function(Module& module, std::uint32_t index, const wire::Functio
   function->module_name = module.name;
   function->index = index;
   if (facts.name() != nullptr) function->name = facts.name()->str();
-  if (facts.attributes() != nullptr)
-    function->attributes.assign(facts.attributes()->begin(), facts.attributes()->end());
-  const auto attribute = [&](CUfunction_attribute which, int otherwise) {
-    return static_cast<std::size_t>(which) < function->attributes.size() ? function->attributes[which]
-                                                                         : otherwise;
-  };
-  const int device_threads = device.attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
-  const int shared = std::max(attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, 0), 0);
-  function->max_threads = static_cast<std::uint32_t>(
-      std::max(attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, device_threads), 0));
-  function->static_shared_bytes = static_cast<std::uint32_t>(shared);
-  function->max_dynamic_shared_bytes.store(static_cast<std::uint32_t>(
-      std::max(attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, kDefaultSharedBytes - shared), 0)));
   constexpr CUdevice_attribute kLimits[] = {
       CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X,      CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y,
       CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z,      CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X,
@@ -124,6 +79,9 @@ Function* make_function(Module& module, std::uint32_t index, const wire::Functio
       CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK};
   for (std::size_t i = 0; i < std::size(kLimits); ++i)
     function->device_limits[i] = static_cast<std::uint32_t>(device.attribute(kLimits[i]));
+
+  if (facts.attributes() != nullptr && facts.attributes()->size() != 0)
+    adopt_attributes(*function, {facts.attributes()->begin(), facts.attributes()->end()});
 
   const auto *offsets = facts.parameter_offsets(), *sizes = facts.parameter_sizes();
   const std::uint32_t count =
@@ -229,8 +187,7 @@ CUresult module_load(CUmodule* handle, const void* image, JitOptions options) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (handle == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (options.count != 0 && (options.options == nullptr || options.values == nullptr))
-    return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult checked = check_options(options); checked != CUDA_SUCCESS) return checked;
   const auto bytes = fatbin::image_size(image);
   if (!bytes) return CUDA_ERROR_INVALID_IMAGE;
   const auto container = fatbin::container(image);  // a wrapper points to it
@@ -285,7 +242,20 @@ CUresult module_get_function(CUfunction* function, CUmodule handle, const char* 
   if (function == nullptr || name == nullptr || *name == '\0') return CUDA_ERROR_INVALID_VALUE;
   const auto found = module->by_name.find(name);
   if (found == module->by_name.end()) return CUDA_ERROR_NOT_FOUND;
+  found->second->asked_for.store(true, std::memory_order_relaxed);
   *function = handle_of(found->second);
+  return CUDA_SUCCESS;
+}
+
+CUresult load_function(Function& function) {
+  if (function.max_threads.load(std::memory_order_acquire) != 0) return CUDA_SUCCESS;
+  Context& context = *function.context;
+  if (const int sticky = context.error.load(); sticky != CUDA_SUCCESS) return static_cast<CUresult>(sticky);
+  const auto reply = context.client->session().call(wire::FunctionLoad(function.module_name, function.index, 0));
+  if (!reply) return to_cuda(reply.error());
+  std::vector<int> attributes;
+  if ((*reply)->attributes() != nullptr) attributes.assign((*reply)->attributes()->begin(), (*reply)->attributes()->end());
+  adopt_attributes(function, std::move(attributes));
   return CUDA_SUCCESS;
 }
 
@@ -336,7 +306,9 @@ CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule ha
 
 CUresult module_loading_mode(CUmoduleLoadingMode* mode) {
   if (mode == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *mode = CU_MODULE_LAZY_LOADING;
+  const char* wish = std::getenv("CUDA_MODULE_LOADING");
+  const bool eager = wish != nullptr && std::string_view(wish) == "EAGER";
+  *mode = eager ? CU_MODULE_EAGER_LOADING : CU_MODULE_LAZY_LOADING;
   return CUDA_SUCCESS;
 }
 

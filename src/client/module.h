@@ -18,11 +18,20 @@
 #include <unordered_map>
 #include <vector>
 
+#include "client/jit.h"
+
 namespace avec::client {
 
 class Client;
 struct Context;
 struct Module;
+
+/// Arguments of a launch that are set one by one, as before CUDA 4.0.
+struct LegacyLaunch {
+  unsigned block_x = 0, block_y = 0, block_z = 0, shared_bytes = 0;
+  std::vector<std::byte> parameters;
+  std::size_t parameter_bytes = 0;
+};
 
 /// A CUfunction is the address of one (Slab<Function>). What a launch checks lies first.
 struct Function {
@@ -35,13 +44,16 @@ struct Function {
   std::uint32_t index = 0;
   std::uint32_t parameter_bytes = 0;
   std::uint32_t parameter_count = 0;
-  std::uint32_t max_threads = 0;
+  /// 0: not loaded. Set last, so that who sees it sees the rest.
+  std::atomic<std::uint32_t> max_threads{0};
   std::uint32_t static_shared_bytes = 0;
   std::atomic<std::uint32_t> max_dynamic_shared_bytes{0};
   /// Launch limits of the device: block x, y, z, grid x, y, z, threads per block.
   std::array<std::uint32_t, 7> device_limits{};
   std::unique_ptr<Parameter[]> parameters;
   std::string name;
+  bool compiled_cluster = false;       ///< __cluster_dims__: fixed
+  std::atomic<bool> asked_for{false};  ///< by name: CUDA counts it as loaded
 
   struct Occupancy {
     int block_size;
@@ -52,6 +64,8 @@ struct Function {
   std::mutex mutex;  ///< guards what follows
   std::vector<int> attributes;
   std::map<Occupancy, int> occupancy;
+  std::map<std::string, int> clusters;  ///< by configuration (launch_attributes.h)
+  std::unique_ptr<LegacyLaunch> legacy;  ///< what cuParamSet* and cuFuncSetBlockShape said
 };
 
 /// A CUmodule is the address of one (Slab<Module>).
@@ -67,13 +81,6 @@ struct Module {
 inline CUmodule handle_of(Module* module) { return reinterpret_cast<CUmodule>(module); }
 inline CUfunction handle_of(Function* function) { return reinterpret_cast<CUfunction>(function); }
 
-/// Options of cuModuleLoadDataEx; a struct of the three arguments.
-struct JitOptions {
-  unsigned count = 0;
-  const CUjit_option* options = nullptr;
-  void** values = nullptr;  ///< sizes of log buffers are written back, as CUDA documents
-};
-
 /// An image as the application gives it: cubin, PTX text or fatbin, at an address whose extent
 /// is in its own headers.
 CUresult module_load(CUmodule* module, const void* image, JitOptions options);
@@ -86,6 +93,10 @@ CUresult module_function_count(unsigned* count, CUmodule module);
 CUresult module_functions(CUfunction* functions, unsigned count, CUmodule module);
 CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule module, const char* name);
 CUresult module_loading_mode(CUmoduleLoadingMode* mode);
+
+/// Loads a function of a large module, which has not been loaded with it: then what its attributes say is
+/// known. Does nothing when it is loaded.
+CUresult load_function(Function& function);
 
 /// Loads into the given context, whatever is current.
 CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOptions options,

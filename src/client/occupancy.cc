@@ -16,18 +16,12 @@ constexpr std::size_t kSharedGranularity = 128;
 /// Sets of arguments remembered of one function.
 constexpr std::size_t kRemembered = 4096;
 
-CUresult ready(CUfunction handle, Function*& function) {
-  function = find_function(handle);
-  if (function == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  return static_cast<CUresult>(function->context->error.load(std::memory_order_relaxed));
-}
-
 }  // namespace
 
 CUresult occupancy_blocks(int* blocks, CUfunction handle, int block_size, std::size_t shared_bytes,
                           unsigned flags) {
   Function* function;
-  if (const CUresult result = ready(handle, function); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = ready_function(handle, function); result != CUDA_SUCCESS) return result;
   if (blocks == nullptr || block_size <= 0 || flags > CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE)
     return CUDA_ERROR_INVALID_VALUE;
   const Function::Occupancy key{block_size, shared_bytes, flags};
@@ -51,12 +45,12 @@ CUresult occupancy_block_size(int* min_grid, int* block_size, CUfunction handle,
                               CUoccupancyB2DSize shared_of_block, std::size_t shared_bytes, int limit,
                               unsigned flags) {
   Function* function;
-  if (const CUresult result = ready(handle, function); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = ready_function(handle, function); result != CUDA_SUCCESS) return result;
   if (min_grid == nullptr || block_size == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const Device& device = *function->context->device;
   const int warp = std::max(device.attribute(CU_DEVICE_ATTRIBUTE_WARP_SIZE), 1);
   const int per_processor = device.attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR);
-  int most = std::min(static_cast<int>(function->max_threads),
+  int most = std::min(static_cast<int>(function->max_threads.load()),
                       device.attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
   if (limit > 0) most = std::min(most, limit);
 
@@ -82,7 +76,7 @@ CUresult occupancy_block_size(int* min_grid, int* block_size, CUfunction handle,
 
 CUresult occupancy_available_shared(std::size_t* bytes, CUfunction handle, int blocks, int block_size) {
   Function* function;
-  if (const CUresult result = ready(handle, function); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = ready_function(handle, function); result != CUDA_SUCCESS) return result;
   if (bytes == nullptr || blocks <= 0 || block_size <= 0) return CUDA_ERROR_INVALID_VALUE;
   const Device& device = *function->context->device;
   const auto whole =

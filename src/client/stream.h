@@ -19,6 +19,7 @@ struct Stream {
   std::uint64_t name = 0;
   unsigned flags = CU_STREAM_DEFAULT;
   int priority = 0;
+  std::vector<CUlaunchAttribute> attributes;  ///< that were set; guarded by context->mutex
   std::vector<Download> downloads;  ///< guarded by context->mutex
   bool is_default = false;  ///< legacy or per-thread: cannot be destroyed
 };

@@ -34,16 +34,28 @@ struct LinkState {
 
 namespace {
 
-std::vector<std::byte> link_reply(const LinkState& state, bool needs_image, CUresult status, std::uint64_t offset) {
+std::vector<std::byte> finished(const flatbuffers::FlatBufferBuilder& builder) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
+  return {bytes, bytes + builder.GetSize()};
+}
+
+std::vector<std::byte> add_reply(const LinkState& state, bool needs_image, CUresult status) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto errors = builder.CreateString(state.errors.c_str());
+  const auto infos = builder.CreateString(state.infos.c_str());
+  builder.Finish(wire::CreateLinkAddReply(builder, needs_image, status, errors, infos));
+  return finished(builder);
+}
+
+std::vector<std::byte> complete_reply(const LinkState& state, CUresult status, std::uint64_t offset) {
   flatbuffers::FlatBufferBuilder builder;
   const auto errors = builder.CreateString(state.errors.c_str());
   const auto infos = builder.CreateString(state.infos.c_str());
   const std::uint64_t piece =
       offset < state.cubin_bytes ? std::min<std::uint64_t>(kPieceBytes, state.cubin_bytes - offset) : 0;
   const auto cubin = builder.CreateVector(static_cast<const std::uint8_t*>(state.cubin) + (piece != 0 ? offset : 0), piece);
-  builder.Finish(wire::CreateLinkReply(builder, needs_image, status, errors, infos, state.cubin_bytes, cubin));
-  const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
-  return {bytes, bytes + builder.GetSize()};
+  builder.Finish(wire::CreateLinkCompleteReply(builder, status, errors, infos, state.cubin_bytes, cubin));
+  return finished(builder);
 }
 
 }  // namespace
@@ -114,7 +126,7 @@ Result<> Session::operator()(const Header& header, const wire::LinkAdd& call) {
       link_done(link_name);
       if (!genuine) return close_with("protocol error: an input that does not have its hash");
       if (image != nullptr && !usable) return void(finish(header, CUDA_ERROR_INVALID_VALUE));
-      link_.reply(header, CUDA_SUCCESS, link_reply(*state, image == nullptr, result, state->cubin_bytes));
+      link_.reply(header, CUDA_SUCCESS, add_reply(*state, image == nullptr, result));
     };
   });
   return {};
@@ -125,7 +137,7 @@ Result<> Session::operator()(const Header& header, const wire::LinkComplete& cal
   Linker* link = find_link(call.link(), status);
   if (link == nullptr) return finish(header, status);
   if (link->state->cubin != nullptr) {
-    link_.reply(header, CUDA_SUCCESS, link_reply(*link->state, false, CUDA_SUCCESS, call.offset()));
+    link_.reply(header, CUDA_SUCCESS, complete_reply(*link->state, CUDA_SUCCESS, call.offset()));
     return {};
   }
   link->busy = true;
@@ -140,7 +152,7 @@ Result<> Session::operator()(const Header& header, const wire::LinkComplete& cal
     }
     return [=, this] {
       link_done(link_name);
-      link_.reply(header, CUDA_SUCCESS, link_reply(*state, false, result, 0));
+      link_.reply(header, CUDA_SUCCESS, complete_reply(*state, result, 0));
     };
   });
   return {};

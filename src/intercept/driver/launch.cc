@@ -1,4 +1,5 @@
 #include "client/function.h"
+#include "client/launch_attributes.h"
 #include "entry.h"
 
 using namespace avec::client;
@@ -37,6 +38,22 @@ extern "C" CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig* config, CUfuncti
                              [&] { return launch_ex_per_thread(config, function, parameters, extra); });
 }
 
+// Before CUDA 4.0.
+AVEC_DRIVER_CALL(cuFuncSetBlockShape, (CUfunction function, int x, int y, int z), legacy_set_block(function, x, y, z))
+AVEC_DRIVER_CALL(cuFuncSetSharedSize, (CUfunction function, unsigned bytes), legacy_set_shared(function, bytes))
+AVEC_DRIVER_CALL(cuParamSetSize, (CUfunction function, unsigned bytes), legacy_set_parameter_bytes(function, bytes))
+AVEC_DRIVER_CALL(cuParamSeti, (CUfunction function, int offset, unsigned value),
+                 legacy_set_parameter(function, offset, &value, sizeof value))
+AVEC_DRIVER_CALL(cuParamSetf, (CUfunction function, int offset, float value),
+                 legacy_set_parameter(function, offset, &value, sizeof value))
+AVEC_DRIVER_CALL(cuParamSetv, (CUfunction function, int offset, void* value, unsigned bytes),
+                 legacy_set_parameter(function, offset, value, bytes))
+AVEC_DRIVER_CALL(cuLaunch, (CUfunction function), legacy_launch(function, 1, 1, nullptr))
+AVEC_DRIVER_CALL(cuLaunchGrid, (CUfunction function, int width, int height),
+                 legacy_launch(function, width, height, nullptr))
+AVEC_DRIVER_CALL(cuLaunchGridAsync, (CUfunction function, int width, int height, CUstream stream),
+                 legacy_launch(function, width, height, stream))
+
 AVEC_DRIVER_CALL(cuFuncGetAttribute, (int* value, CUfunction_attribute which, CUfunction function),
                  function_get_attribute(value, which, function))
 AVEC_DRIVER_CALL(cuFuncSetAttribute, (CUfunction function, CUfunction_attribute which, int value),
@@ -70,6 +87,11 @@ AVEC_DRIVER_CALL(cuOccupancyMaxPotentialBlockSizeWithFlags,
                   size_t shared_bytes, int limit, unsigned flags),
                  occupancy_block_size(min_grid, block_size, function, shared_of_block, shared_bytes, limit,
                                       flags))
+AVEC_DRIVER_CALL(cuOccupancyMaxPotentialClusterSize,
+                 (int* size, CUfunction function, const CUlaunchConfig* config),
+                 occupancy_clusters(size, function, config, false))
+AVEC_DRIVER_CALL(cuOccupancyMaxActiveClusters, (int* clusters, CUfunction function, const CUlaunchConfig* config),
+                 occupancy_clusters(clusters, function, config, true))
 AVEC_DRIVER_CALL(cuOccupancyAvailableDynamicSMemPerBlock,
                  (size_t* bytes, CUfunction function, int blocks, int block_size),
                  occupancy_available_shared(bytes, function, blocks, block_size))

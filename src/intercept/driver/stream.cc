@@ -1,9 +1,8 @@
 #include "client/stream.h"
 
-#include <cstring>
-
 #include "client/callbacks.h"
 #include "client/event.h"
+#include "client/launch_attributes.h"
 #include "entry.h"
 
 using namespace avec::client;
@@ -49,42 +48,6 @@ AVEC_DRIVER_STREAM_CALL(cuStreamAddCallback,
 
 namespace {
 
-// Attributes of streams are hints, apart from the priority, which a stream is created with.
-CUresult get_attribute(CUstream handle, CUstreamAttrID which, CUstreamAttrValue* value) {
-  Stream* stream;
-  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  std::memset(value, 0, sizeof *value);
-  switch (which) {
-    case CU_STREAM_ATTRIBUTE_PRIORITY:
-      value->priority = stream->priority;
-      return CUDA_SUCCESS;
-    case CU_STREAM_ATTRIBUTE_SYNCHRONIZATION_POLICY:
-      value->syncPolicy = CU_SYNC_POLICY_AUTO;
-      return CUDA_SUCCESS;
-    case CU_STREAM_ATTRIBUTE_ACCESS_POLICY_WINDOW:
-    case CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
-    case CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN:
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
-  }
-}
-
-CUresult set_attribute(CUstream handle, CUstreamAttrID which, const CUstreamAttrValue* value) {
-  CUstreamAttrValue present;
-  if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (const CUresult result = get_attribute(handle, which, &present); result != CUDA_SUCCESS) return result;
-  const bool other = which == CU_STREAM_ATTRIBUTE_PRIORITY && value->priority != present.priority;
-  return other ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
-}
-
-CUresult copy_attributes(CUstream to, CUstream from) {
-  Stream* stream;
-  const CUresult result = resolve_stream(to, stream);
-  return result != CUDA_SUCCESS ? result : resolve_stream(from, stream);
-}
-
 CUresult exchange_capture_mode(CUstreamCaptureMode* mode) {
   thread_local CUstreamCaptureMode own = CU_STREAM_CAPTURE_MODE_GLOBAL;
   if (mode == nullptr || *mode < CU_STREAM_CAPTURE_MODE_GLOBAL || *mode > CU_STREAM_CAPTURE_MODE_RELAXED)
@@ -99,12 +62,12 @@ CUresult exchange_capture_mode(CUstreamCaptureMode* mode) {
 
 AVEC_DRIVER_STREAM_CALL(cuStreamGetAttribute,
                         (CUstream stream, CUstreamAttrID which, CUstreamAttrValue* value),
-                        get_attribute(stream, which, value))
+                        stream_get_attribute(stream, which, value))
 AVEC_DRIVER_STREAM_CALL(cuStreamSetAttribute,
                         (CUstream stream, CUstreamAttrID which, const CUstreamAttrValue* value),
-                        set_attribute(stream, which, value))
+                        stream_set_attribute(stream, which, value))
 AVEC_DRIVER_STREAM_CALL(cuStreamCopyAttributes, (CUstream stream, CUstream from),
-                        copy_attributes(stream, from))
+                        stream_copy_attributes(stream, from))
 AVEC_DRIVER_CALL(cuThreadExchangeStreamCaptureMode, (CUstreamCaptureMode * mode), exchange_capture_mode(mode))
 
 AVEC_DRIVER_CALL(cuEventCreate, (CUevent * event, unsigned flags), event_create(event, flags))
