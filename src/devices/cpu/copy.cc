@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "devices/cpu/graph/capture.h"
+
 namespace avec::cpu {
 namespace {
 
@@ -20,10 +22,13 @@ std::uint64_t span_of(const Side& side, const Extent& extent) {
   return span > kMaxExtent ? 0 : static_cast<std::uint64_t>(span);
 }
 
-/// Memory of the device, pinned memory included.
+}  // namespace
+
 bool on_device(const Side& side) {
   return side.place == Place::kDevice || (side.place == Place::kUnified && known(side.address));
 }
+
+namespace {
 
 bool pageable(const Side& side) { return !on_device(side) && !known(side.address); }
 
@@ -44,6 +49,27 @@ void move_rows(const Side& destination, const Side& source, const Extent& extent
           reinterpret_cast<const void*>(source.address + z * source.slice + y * source.pitch), extent.width);
     }
   }
+}
+
+/// One side as CUDA_MEMCPY3D has it.
+template <class Pointer>
+void describe_side(const Side& side, CUmemorytype& type, Pointer& host, CUdeviceptr& device, size_t& pitch,
+                   size_t& height) {
+  type = on_device(side) ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
+  if (on_device(side)) device = side.address;
+  else host = reinterpret_cast<Pointer>(side.address);
+  pitch = side.pitch;
+  height = side.pitch == 0 ? 0 : side.slice / side.pitch;
+}
+
+CUDA_MEMCPY3D describe(const Side& destination, const Side& source, const Extent& extent) {
+  CUDA_MEMCPY3D copy{};
+  describe_side(source, copy.srcMemoryType, copy.srcHost, copy.srcDevice, copy.srcPitch, copy.srcHeight);
+  describe_side(destination, copy.dstMemoryType, copy.dstHost, copy.dstDevice, copy.dstPitch, copy.dstHeight);
+  copy.WidthInBytes = extent.width;
+  copy.Height = extent.height;
+  copy.Depth = extent.depth;
+  return copy;
 }
 
 /// Tight rows of the source's bytes as they are now; false: no memory.
@@ -90,13 +116,41 @@ bool accessible(const Context& context, std::uint64_t begin, std::uint64_t bytes
   return !found.empty();
 }
 
+CUresult check_copy(const Context& context, const Side& destination, const Side& source, const Extent& extent) {
+  if (const auto error = check(context, destination, extent, true)) return error;
+  return check(context, source, extent, false);
+}
+
+std::function<CUresult()> copy_work(const ContextRef& context, const Side& destination, const Side& source,
+                                    const Extent& extent, std::shared_ptr<std::vector<std::byte>> staged) {
+  return [context, destination, source, extent, staged = std::move(staged), to_device = on_device(destination),
+          from_device = on_device(source)] {
+    if (to_device && !accessible(*context, destination.address, span_of(destination, extent), true)) {
+      return CUDA_ERROR_ILLEGAL_ADDRESS;
+    }
+    if (from_device && !staged && !accessible(*context, source.address, span_of(source, extent), false)) {
+      return CUDA_ERROR_ILLEGAL_ADDRESS;
+    }
+    move_rows(destination, source, extent);
+    return CUDA_SUCCESS;
+  };
+}
+
 CUresult copy(Side destination, Side source, Extent extent, CUstream handle, bool waits) {
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
+  if (waits) {
+    if (const auto error = refuse_capture(stream)) return error;
+    if (const auto error = refuse_unsafe()) return error;
+  }
   if (extent.width == 0 || extent.height == 0 || extent.depth == 0) return CUDA_SUCCESS;
   const Context& context = *stream->context;
-  if (const auto error = check(context, destination, extent, true)) return error;
-  if (const auto error = check(context, source, extent, false)) return error;
+  if (const auto error = check_copy(context, destination, source, extent)) return error;
+  const auto node = captured(stream, [&](Graph&, Params& params) {
+    params = CopyParams{describe(destination, source, extent), stream->context};
+    return CUDA_SUCCESS;
+  });
+  if (node) return *node;
 
   const bool between_devices = on_device(destination) && on_device(source);
   bool wait = pageable(destination) || (waits && !between_devices);
@@ -106,43 +160,55 @@ CUresult copy(Side destination, Side source, Extent extent, CUstream handle, boo
     wait = !small || !stage(source, extent, staged);
   }
   Task task;
-  task.run = [stream = stream.get(), destination, source, extent, staged, to_device = on_device(destination),
-              from_device = on_device(source)](CUresult) {
-    const Context& owner = *stream->context;
-    if (to_device && !accessible(owner, destination.address, span_of(destination, extent), true)) {
-      return CUDA_ERROR_ILLEGAL_ADDRESS;
-    }
-    if (from_device && !staged && !accessible(owner, source.address, span_of(source, extent), false)) {
-      return CUDA_ERROR_ILLEGAL_ADDRESS;
-    }
-    move_rows(destination, source, extent);
-    return CUDA_SUCCESS;
+  task.run = [work = copy_work(stream->context, destination, source, extent, std::move(staged))](CUresult) {
+    return work();
   };
   return submit(stream, std::move(task), wait);
 }
 
-CUresult set(CUdeviceptr address, std::uint64_t pitch, std::uint32_t value, unsigned element_bytes,
-             std::uint64_t width, std::uint64_t height, CUstream handle, bool waits) {
-  StreamRef stream;
-  if (const auto error = stream_of(handle, stream)) return error;
-  if (width == 0 || height == 0) return CUDA_SUCCESS;
+CUresult check_set(const Context& context, CUdeviceptr address, std::uint64_t pitch, unsigned element_bytes,
+                   std::uint64_t width, std::uint64_t height) {
   if (width > kMaxExtent || address % element_bytes != 0 || (height > 1 && pitch % element_bytes != 0)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  const Extent extent{width * element_bytes, height, 1};
+  return check(context, {Place::kDevice, address, pitch, 0}, {width * element_bytes, height, 1}, true);
+}
+
+std::function<CUresult()> set_work(const ContextRef& context, CUdeviceptr address, std::uint64_t pitch,
+                                   std::uint32_t value, unsigned element_bytes, std::uint64_t width,
+                                   std::uint64_t height) {
   const Side side{Place::kDevice, address, pitch, 0};
-  if (const auto error = check(*stream->context, side, extent, true)) return error;
-  const auto found = state().memory.find(address);
-  Task task;
-  task.run = [stream = stream.get(), side, extent, value, element_bytes, width](CUresult) {
-    if (!accessible(*stream->context, side.address, span_of(side, extent), true))
-      return CUDA_ERROR_ILLEGAL_ADDRESS;
+  const Extent extent{width * element_bytes, height, 1};
+  return [context, side, extent, value, element_bytes, width] {
+    if (!accessible(*context, side.address, span_of(side, extent), true)) return CUDA_ERROR_ILLEGAL_ADDRESS;
     if (element_bytes == 1)
       fill(side.address, side.pitch, static_cast<std::uint8_t>(value), width, extent.height);
     if (element_bytes == 2)
       fill(side.address, side.pitch, static_cast<std::uint16_t>(value), width, extent.height);
     if (element_bytes == 4) fill(side.address, side.pitch, value, width, extent.height);
     return CUDA_SUCCESS;
+  };
+}
+
+CUresult set(CUdeviceptr address, std::uint64_t pitch, std::uint32_t value, unsigned element_bytes,
+             std::uint64_t width, std::uint64_t height, CUstream handle, bool waits) {
+  StreamRef stream;
+  if (const auto error = stream_of(handle, stream)) return error;
+  if (waits) {
+    if (const auto error = refuse_capture(stream)) return error;
+    if (const auto error = refuse_unsafe()) return error;
+  }
+  if (width == 0 || height == 0) return CUDA_SUCCESS;
+  if (const auto error = check_set(*stream->context, address, pitch, element_bytes, width, height)) return error;
+  const auto node = captured(stream, [&](Graph&, Params& params) {
+    params = SetParams{{address, height > 1 ? pitch : 0, value, element_bytes, width, height}, stream->context};
+    return CUDA_SUCCESS;
+  });
+  if (node) return *node;
+  const auto found = state().memory.find(address);
+  Task task;
+  task.run = [work = set_work(stream->context, address, pitch, value, element_bytes, width, height)](CUresult) {
+    return work();
   };
   // Pinned memory is written before the call returns.
   return submit(stream, std::move(task), waits && found && found->on_host());

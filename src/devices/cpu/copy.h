@@ -5,6 +5,8 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "devices/cpu/device.h"
@@ -23,6 +25,21 @@ struct Side {
 struct Extent {
   std::uint64_t width = 0, height = 1, depth = 1;  // bytes, rows, layers
 };
+
+/// Works out a descriptor's sides; an empty extent leaves them as they are.
+CUresult read_copy(const CUDA_MEMCPY3D& description, Side& destination, Side& source, Extent& extent);
+/// A side of device memory, pinned memory included.
+bool on_device(const Side& side);
+/// May the sides be copied between, as far as can be seen now?
+CUresult check_copy(const Context& context, const Side& destination, const Side& source, const Extent& extent);
+/// Copies on the calling thread. `staged` is what the source lies in, if that is not the application's.
+std::function<CUresult()> copy_work(const ContextRef& context, const Side& destination, const Side& source,
+                                    const Extent& extent, std::shared_ptr<std::vector<std::byte>> staged);
+CUresult check_set(const Context& context, CUdeviceptr address, std::uint64_t pitch, unsigned element_bytes,
+                   std::uint64_t width, std::uint64_t height);
+std::function<CUresult()> set_work(const ContextRef& context, CUdeviceptr address, std::uint64_t pitch,
+                                   std::uint32_t value, unsigned element_bytes, std::uint64_t width,
+                                   std::uint64_t height);
 
 /// `waits`: the form without Async. Waits where CUDA's "API synchronization behavior" says so.
 CUresult copy(Side destination, Side source, Extent extent, CUstream stream, bool waits);

@@ -134,6 +134,8 @@ struct Context {
 };
 using ContextRef = std::shared_ptr<Context>;
 
+struct EventCapture;
+
 struct Event {
   std::uintptr_t handle = 0;
   ContextRef context;
@@ -141,6 +143,7 @@ struct Event {
   std::mutex mutex;        // guards the following
   CompletionRef recorded;  // null: never recorded
   StreamRef stream;        // it was recorded in
+  std::shared_ptr<EventCapture> capture;  // it was last recorded while that stream captured
 };
 
 struct Module;

@@ -55,13 +55,13 @@ void Scheduler::run_head(const StreamRef& stream, Lock& lock) {
   Task task = std::move(stream->queue.front());
   stream->queue.pop_front();
   Context& context = *stream->context;
-  const bool run = task.run && !context.stop.load() && (task.always || context.fault.load() == CUDA_SUCCESS);
-  if (run) {
+  if (task.run) {
     stream->running = true;
     const std::uint64_t ticket = next_ticket_++;
     running_.insert(ticket);
     lock.unlock();
-    const CUresult result = task.run(context.fault.load());
+    const bool run = !context.stop.load() && (task.always || context.fault.load() == CUDA_SUCCESS);
+    const CUresult result = run ? task.run(context.fault.load()) : CUDA_SUCCESS;
     task.run = nullptr;  // what the closure owns goes before the lock is taken
     std::vector<std::function<void()>> quiet;
     lock.lock();
@@ -80,6 +80,14 @@ void Scheduler::run_head(const StreamRef& stream, Lock& lock) {
     stream->running = false;
   }
   finish(*stream, task.completion);
+}
+
+void Scheduler::complete(const CompletionRef& completion) {
+  const Lock lock(mutex_);
+  completion->when_ns.store(now_ns(), std::memory_order_relaxed);
+  completion->done.store(true, std::memory_order_release);
+  if (waiters_ > 0) done_.notify_all();
+  if (!active_.empty()) wake_one();
 }
 
 void Scheduler::wake_one() {

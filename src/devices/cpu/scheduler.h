@@ -24,6 +24,7 @@
 namespace avec::cpu {
 
 struct Context;
+struct StreamCapture;
 
 /// Set once, when a task has run or was dropped.
 struct Completion {
@@ -57,6 +58,8 @@ struct Stream {
   bool per_thread = false;
   [[nodiscard]] bool blocking() const { return !legacy && (flags & CU_STREAM_NON_BLOCKING) == 0; }
 
+  std::shared_ptr<StreamCapture> capture;  // guarded by graph_mutex()
+
   // Guarded by the scheduler's mutex.
   std::deque<Task> queue;
   bool running = false;
@@ -82,6 +85,8 @@ class Scheduler {
   /// The legacy default stream of a context; null once it is closed.
   StreamRef legacy(Context& context);
   void set_legacy(Context& context, StreamRef stream);
+  /// Sets a completion that no task of a queue has: a task that runs has reached it.
+  void complete(const CompletionRef& completion);
   /// After the context's error or stop was set by a caller: drops what is queued.
   void wake_all();
   /// Calls `action` when every task that runs now has ended: it may still use what is released.

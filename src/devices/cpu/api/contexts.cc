@@ -1,6 +1,7 @@
 // Contexts, the per-thread stack of them, limits and peers.
 #include "devices/cpu/attributes.h"
 #include "devices/cpu/device.h"
+#include "devices/cpu/graph/capture.h"
 
 using namespace avec::cpu;
 
@@ -158,12 +159,14 @@ CUresult cuCtxGetApiVersion(CUcontext handle, unsigned* version) {
 CUresult cuCtxSynchronize() {
   ContextRef context;
   if (const auto error = current_even_failed(context)) return error;
+  if (const auto error = refuse_capture(*context)) return error;
   return synchronize(context);
 }
 
 CUresult cuCtxSynchronize_v2(CUcontext handle) {
   ContextRef context;
   if (const auto error = context_of(handle, context)) return error;
+  if (const auto error = refuse_capture(*context)) return error;
   return synchronize(context);
 }
 

@@ -64,22 +64,26 @@ CUresult copy_2d(const CUDA_MEMCPY2D* description, CUstream stream, bool waits) 
 
 /// CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER have the same fields.
 template <class Description>
-CUresult copy_3d(const Description* description, CUstream stream, bool waits) {
-  if (const auto error = initialised()) return error;
-  if (description == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  const auto& d = *description;
+CUresult read_3d(const Description& d, Side& to, Side& from, Extent& extent) {
   if (d.srcLOD != 0 || d.dstLOD != 0) return CUDA_ERROR_INVALID_VALUE;
-  const Extent extent{d.WidthInBytes, d.Height, d.Depth};
+  extent = {d.WidthInBytes, d.Height, d.Depth};
   if (extent.width == 0 || extent.height == 0 || extent.depth == 0) return CUDA_SUCCESS;
-  Side from, to;
   if (const auto error = side_of(d.srcMemoryType, d.srcHost, d.srcDevice, d.srcXInBytes, d.srcY, d.srcZ,
                                  d.srcPitch, d.srcHeight, extent, from)) {
     return error;
   }
-  if (const auto error = side_of(d.dstMemoryType, d.dstHost, d.dstDevice, d.dstXInBytes, d.dstY, d.dstZ,
-                                 d.dstPitch, d.dstHeight, extent, to)) {
-    return error;
-  }
+  return side_of(d.dstMemoryType, d.dstHost, d.dstDevice, d.dstXInBytes, d.dstY, d.dstZ, d.dstPitch, d.dstHeight,
+                 extent, to);
+}
+
+template <class Description>
+CUresult copy_3d(const Description* description, CUstream stream, bool waits) {
+  if (const auto error = initialised()) return error;
+  if (description == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  Side from, to;
+  Extent extent;
+  if (const auto error = read_3d(*description, to, from, extent)) return error;
+  if (extent.width == 0 || extent.height == 0 || extent.depth == 0) return CUDA_SUCCESS;
   return copy(to, from, extent, stream, waits);
 }
 
@@ -92,6 +96,10 @@ CUresult copy_peer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcon
 }
 
 }  // namespace
+
+CUresult avec::cpu::read_copy(const CUDA_MEMCPY3D& description, Side& destination, Side& source, Extent& extent) {
+  return read_3d(description, destination, source, extent);
+}
 
 extern "C" {
 

@@ -1,5 +1,5 @@
 // Events: marks in streams.
-#include "devices/cpu/device.h"
+#include "devices/cpu/graph/capture.h"
 
 using namespace avec::cpu;
 
@@ -50,9 +50,11 @@ CUresult cuEventRecordWithFlags(CUevent handle, CUstream stream_handle, unsigned
   StreamRef stream;
   if (const auto error = stream_of(stream_handle, stream)) return error;
   if ((flags & ~static_cast<unsigned>(CU_EVENT_RECORD_EXTERNAL)) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (const auto result = capture_record(stream, event, flags)) return *result;
   if (flags != 0) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (event->context != stream->context) return CUDA_ERROR_INVALID_HANDLE;
   const std::lock_guard lock(event->mutex);
+  event->capture = nullptr;
   event->recorded = state().scheduler.enqueue(stream, {});
   event->stream = stream;
   return CUDA_SUCCESS;
@@ -64,6 +66,8 @@ CUresult cuEventQuery(CUevent handle) {
   std::shared_ptr<Event> event;
   if (const auto error = event_of(handle, event)) return error;
   if (const auto error = event->context->fault.load()) return error;
+  if (const auto error = refuse_captured_event(*event)) return error;
+  if (const auto error = refuse_unsafe()) return error;
   const auto mark = recorded(*event);
   if (mark && !mark->done.load()) return CUDA_ERROR_NOT_READY;
   return event->context->fault.load();
@@ -76,6 +80,8 @@ CUresult cuEventSynchronize(CUevent handle) {
     flush_output(*event->context);  // what the fault has to say
     return error;
   }
+  if (const auto error = refuse_captured_event(*event)) return error;
+  if (const auto error = refuse_unsafe()) return error;
   StreamRef stream;
   const auto mark = recorded(*event, &stream);
   state().scheduler.wait(stream, mark);
@@ -90,6 +96,8 @@ CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent from, CUevent to) {
   if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (const auto error = start->context->fault.load()) return error;
   if (start->context != end->context) return CUDA_ERROR_INVALID_HANDLE;
+  if (const auto error = refuse_captured_event(*start)) return error;
+  if (const auto error = refuse_captured_event(*end)) return error;
   if (((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) != 0) return CUDA_ERROR_INVALID_HANDLE;
   const auto first = recorded(*start), second = recorded(*end);
   if (!first || !second) return CUDA_ERROR_INVALID_HANDLE;

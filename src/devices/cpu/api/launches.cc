@@ -1,19 +1,15 @@
 // Kernel launches and occupancy.
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "devices/cpu/attributes.h"
-#include "devices/cpu/modules.h"
+#include "devices/cpu/graph/capture.h"
+#include "devices/cpu/launch.h"
 
 using namespace avec::cpu;
 
 namespace {
-
-struct Shape {
-  std::array<unsigned, 3> grid, block;
-  unsigned shared = 0;
-  bool cooperative = false;
-};
 
 CUresult error_of(ptx::Fault fault) {
   switch (fault) {
@@ -38,6 +34,19 @@ CUresult error_of(ptx::Fault fault) {
   return CUDA_ERROR_LAUNCH_FAILED;
 }
 
+void keep_output(Context& context, int descriptor, std::string_view text) {
+  const std::lock_guard lock(context.output_mutex);
+  if (context.output.empty() || context.output.back().first != descriptor)
+    context.output.emplace_back(descriptor, "");
+  // As on a GPU, output beyond the FIFO's size is lost; here the newest.
+  auto& last = context.output.back().second;
+  if (last.size() + text.size() <= context.limits[CU_LIMIT_PRINTF_FIFO_SIZE].load()) last.append(text);
+}
+
+}  // namespace
+
+namespace avec::cpu {
+
 CUresult check_shape(const Function& function, const Shape& shape) {
   constexpr std::array<unsigned, 3> kGrid{2147483647, 65535, 65535}, kBlock{1024, 1024, 64};
   std::uint64_t threads = 1, blocks = 1;
@@ -61,7 +70,6 @@ CUresult check_shape(const Function& function, const Shape& shape) {
   return CUDA_SUCCESS;
 }
 
-/// The parameter buffer, from an array of pointers or from the application's own buffer.
 CUresult read_parameters(const ptx::KernelFacts& facts, void** pointers, void** extra,
                          std::vector<std::byte>& buffer) {
   if (pointers != nullptr && extra != nullptr) return CUDA_ERROR_INVALID_VALUE;
@@ -95,28 +103,9 @@ CUresult read_parameters(const ptx::KernelFacts& facts, void** pointers, void** 
   return CUDA_SUCCESS;
 }
 
-void keep_output(Context& context, int descriptor, std::string_view text) {
-  const std::lock_guard lock(context.output_mutex);
-  if (context.output.empty() || context.output.back().first != descriptor)
-    context.output.emplace_back(descriptor, "");
-  // As on a GPU, output beyond the FIFO's size is lost; here the newest.
-  auto& last = context.output.back().second;
-  if (last.size() + text.size() <= context.limits[CU_LIMIT_PRINTF_FIFO_SIZE].load()) last.append(text);
-}
-
-CUresult launch(CUfunction handle, const Shape& shape, CUstream stream_handle, void** pointers, void** extra,
-                CompletionRef* completion = nullptr) {
-  std::shared_ptr<Function> function;
-  std::shared_ptr<Module> module;
-  if (const auto error = function_of(handle, function, module)) return error;
-  StreamRef stream;
-  if (const auto error = stream_of(stream_handle, stream)) return error;
-  if (module->context != stream->context) return CUDA_ERROR_INVALID_HANDLE;
-  if (const auto error = check_shape(*function, shape)) return error;
-  std::vector<std::byte> parameters;
-  if (const auto error = read_parameters(*function->facts, pointers, extra, parameters)) return error;
-  Task task;
-  task.run = [module, index = function->index, shape, parameters = std::move(parameters)](CUresult) {
+std::function<CUresult()> kernel_work(const std::shared_ptr<Module>& module, std::size_t index,
+                                      const Shape& shape, std::vector<std::byte> parameters) {
+  return [module, index, shape, parameters = std::move(parameters)] {
     Context& context = *module->context;
     ptx::Launch launch;
     launch.grid = shape.grid;
@@ -133,12 +122,8 @@ CUresult launch(CUfunction handle, const Shape& shape, CUstream stream_handle, v
     if (result != CUDA_SUCCESS) flush_output(context);  // the fault's own message: no call may follow
     return result;
   };
-  const auto mark = state().scheduler.enqueue(stream, std::move(task));
-  if (completion != nullptr) *completion = mark;
-  return CUDA_SUCCESS;
 }
 
-/// What a launch attribute asks for; `event` is recorded when the kernel has ended.
 CUresult read_attribute(const CUlaunchAttribute& attribute, Shape& shape, CUevent& event) {
   switch (attribute.id) {
     case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
@@ -162,6 +147,42 @@ CUresult read_attribute(const CUlaunchAttribute& attribute, Shape& shape, CUeven
                  ? CUDA_SUCCESS
                  : CUDA_ERROR_INVALID_VALUE;
   }
+}
+
+}  // namespace avec::cpu
+
+namespace {
+
+CUresult launch(CUfunction handle, const Shape& shape, CUstream stream_handle, void** pointers, void** extra,
+                std::span<const CUlaunchAttribute> attributes = {}) {
+  std::shared_ptr<Function> function;
+  std::shared_ptr<Module> module;
+  if (const auto error = function_of(handle, function, module)) return error;
+  StreamRef stream;
+  if (const auto error = stream_of(stream_handle, stream)) return error;
+  if (module->context != stream->context) return CUDA_ERROR_INVALID_HANDLE;
+  if (const auto error = check_shape(*function, shape)) return error;
+  std::vector<std::byte> parameters;
+  if (const auto error = read_parameters(*function->facts, pointers, extra, parameters)) return error;
+  const auto node = captured(stream, [&](Graph&, Params& params) {
+    KernelParams kernel;
+    kernel.func = handle;
+    kernel.function = function;
+    kernel.module = module;
+    kernel.shape = shape;
+    kernel.buffer = parameters;
+    for (const auto& attribute : attributes) kernel.attributes[attribute.id] = attribute.value;
+    if (shape.cooperative) kernel.attributes[CU_LAUNCH_ATTRIBUTE_COOPERATIVE].cooperative = 1;
+    params = std::move(kernel);
+    return CUDA_SUCCESS;
+  });
+  if (node) return *node;
+  Task task;
+  task.run = [work = kernel_work(module, function->index, shape, std::move(parameters))](CUresult) {
+    return work();
+  };
+  state().scheduler.enqueue(stream, std::move(task));
+  return CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -194,7 +215,10 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, voi
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     if (const auto error = read_attribute(config->attrs[i], shape, event)) return error;
   }
-  if (const auto error = launch(function, shape, config->hStream, parameters, extra)) return error;
+  if (const auto error = launch(function, shape, config->hStream, parameters, extra,
+                                {config->attrs, config->numAttrs})) {
+    return error;
+  }
   return event ? cuEventRecord(event, config->hStream) : CUDA_SUCCESS;
 }
 

@@ -1,7 +1,7 @@
 // Device, pinned, registered and managed memory.
 #include <algorithm>
 
-#include "devices/cpu/device.h"
+#include "devices/cpu/graph/capture.h"
 
 using namespace avec::cpu;
 
@@ -21,6 +21,7 @@ CUresult host_allocate(void** pointer, size_t bytes, unsigned flags) {
   constexpr unsigned kAll =
       CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
   if (pointer == nullptr || bytes == 0 || (flags & ~kAll) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (const auto error = refuse_unsafe()) return error;
   CUdeviceptr address = 0;
   if (const auto error = allocate(*context, bytes, Memory::kHost, nullptr, address)) return error;
   Allocation with_flags = *state().memory.find(address);
@@ -52,6 +53,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes) {
   ContextRef context;
   if (const auto error = current(context)) return error;
   if (pointer == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (const auto error = refuse_unsafe()) return error;
   return allocate(*context, bytes, Memory::kDevice, nullptr, *pointer);
 }
 
@@ -62,6 +64,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* pointer, size_t* pitch, size_t width, s
   if (pointer == nullptr || pitch == nullptr || width == 0 || height == 0) return CUDA_ERROR_INVALID_VALUE;
   if (element != 4 && element != 8 && element != 16) return CUDA_ERROR_INVALID_VALUE;
   if (width > 2147483647) return CUDA_ERROR_INVALID_VALUE;
+  if (const auto error = refuse_unsafe()) return error;
   const size_t row = (width + kPitchAlignment - 1) / kPitchAlignment * kPitchAlignment;
   if (height > (size_t{1} << 46) / row) return CUDA_ERROR_OUT_OF_MEMORY;
   if (const auto error = allocate(*context, row * height, Memory::kDevice, nullptr, *pointer)) return error;
@@ -81,6 +84,12 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
   ContextRef context;
   if (const auto error = current(context)) return error;
   if (pointer == 0) return CUDA_SUCCESS;
+  if (const auto error = refuse_unsafe()) return error;
+  CUresult result = CUDA_SUCCESS;
+  if (free_graph_memory(pointer, result)) {
+    (void)synchronize(context);
+    return result;
+  }
   const auto found = state().memory.find(pointer);
   if (!found || found->begin != pointer || !made_by_alloc(*found)) return CUDA_ERROR_INVALID_VALUE;
   // Work that may use it ends first, as on a GPU.

@@ -1,5 +1,5 @@
 // Stream-ordered memory. Addresses are handed out at the call; freeing happens in stream order.
-#include "devices/cpu/device.h"
+#include "devices/cpu/graph/capture.h"
 
 using namespace avec::cpu;
 
@@ -14,6 +14,18 @@ CUresult pool_of(CUmemoryPool handle, std::shared_ptr<Pool>& pool) {
 CUresult allocate_from(const std::shared_ptr<Pool>& pool, const StreamRef& stream, size_t bytes,
                        CUdeviceptr& pointer) {
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  const auto node = captured(stream, [&](Graph& graph, Params& params) {
+    CUDA_MEM_ALLOC_NODE_PARAMS given{};
+    given.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    given.poolProps.location = {CU_MEM_LOCATION_TYPE_DEVICE, {pool->device}};
+    given.bytesize = bytes;
+    AllocParams alloc;
+    if (const auto error = make_alloc(given, graph, alloc)) return error;
+    pointer = given.dptr;
+    params = std::move(alloc);
+    return CUDA_SUCCESS;
+  });
+  if (node) return *node;
   auto& context = *stream->context;
   if (const auto error =
           allocate(context, bytes, Memory::kDevice, as_handle<CUmemoryPool>(pool->handle), pointer)) {
@@ -51,6 +63,15 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr* pointer, size_t bytes, CUmemoryPoo
 CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream handle) {
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
+  const auto node = captured(stream, [&](Graph& graph, Params& params) {
+    FreeParams free;
+    if (const auto error = make_free(pointer, graph, free)) return error;
+    params = std::move(free);
+    return CUDA_SUCCESS;
+  });
+  if (node) return *node;
+  CUresult result = CUDA_SUCCESS;
+  if (free_graph_memory(pointer, result)) return result;
   const auto found = state().memory.find(pointer);
   if (!found || found->begin != pointer || found->kind != Memory::kDevice) return CUDA_ERROR_INVALID_VALUE;
   Task task;

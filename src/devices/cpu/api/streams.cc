@@ -1,9 +1,8 @@
-// Streams, host functions and memory operations in stream order.
+// Streams and host functions in stream order.
 #include <atomic>
 
 #include "devices/cpu/attributes.h"
-#include "devices/cpu/copy.h"
-#include "devices/cpu/device.h"
+#include "devices/cpu/graph/capture.h"
 
 using namespace avec::cpu;
 
@@ -27,64 +26,6 @@ CUresult create(CUstream* handle, unsigned flags, int priority) {
   return CUDA_SUCCESS;
 }
 
-template <class T>
-CUresult write_value(CUstream handle, CUdeviceptr address, T value, unsigned flags) {
-  StreamRef stream;
-  if (const auto error = stream_of(handle, stream)) return error;
-  if (address % sizeof(T) != 0 ||
-      (flags & ~static_cast<unsigned>(CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER)) != 0) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  if (!accessible(*stream->context, address, sizeof(T), true)) return CUDA_ERROR_INVALID_VALUE;
-  Task task;
-  task.run = [stream = stream.get(), address, value](CUresult) {
-    if (!accessible(*stream->context, address, sizeof(T), true)) return CUDA_ERROR_ILLEGAL_ADDRESS;
-    std::atomic_ref<T>(*reinterpret_cast<T*>(address)).store(value, std::memory_order_seq_cst);
-    return CUDA_SUCCESS;
-  };
-  state().scheduler.enqueue(stream, std::move(task));
-  return CUDA_SUCCESS;
-}
-
-template <class T>
-bool reached(T seen, T value, unsigned condition) {
-  switch (condition) {
-    case CU_STREAM_WAIT_VALUE_GEQ:  // cyclic
-      return static_cast<std::make_signed_t<T>>(seen - value) >= 0;
-    case CU_STREAM_WAIT_VALUE_EQ:
-      return seen == value;
-    case CU_STREAM_WAIT_VALUE_AND:
-      return (seen & value) != 0;
-    default:
-      return static_cast<T>(~(seen | value)) != 0;
-  }
-}
-
-template <class T>
-CUresult wait_value(CUstream handle, CUdeviceptr address, T value, unsigned flags) {
-  StreamRef stream;
-  if (const auto error = stream_of(handle, stream)) return error;
-  constexpr unsigned kConditions = 3;
-  if (address % sizeof(T) != 0 || (flags & ~(kConditions | CU_STREAM_WAIT_VALUE_FLUSH)) != 0) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  if ((flags & CU_STREAM_WAIT_VALUE_FLUSH) != 0) return CUDA_ERROR_NOT_SUPPORTED;  // as the attribute says
-  if (!accessible(*stream->context, address, sizeof(T), false)) return CUDA_ERROR_INVALID_VALUE;
-  Task task;
-  task.ready = [stream = stream.get(), address, value, flags] {
-    // Freed while it was waited for: run() then reports it.
-    if (!accessible(*stream->context, address, sizeof(T), false)) return true;
-    const T seen = std::atomic_ref<T>(*reinterpret_cast<T*>(address)).load(std::memory_order_seq_cst);
-    return reached(seen, value, flags & kConditions);
-  };
-  task.run = [stream = stream.get(), address](CUresult) {
-    return accessible(*stream->context, address, sizeof(T), false) ? CUDA_SUCCESS
-                                                                   : CUDA_ERROR_ILLEGAL_ADDRESS;
-  };
-  state().scheduler.enqueue(stream, std::move(task));
-  return CUDA_SUCCESS;
-}
-
 }  // namespace
 
 extern "C" {
@@ -101,12 +42,16 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
     return CUDA_ERROR_INVALID_HANDLE;
   }
   // What it still has to do is done; the queue keeps it alive until then.
-  return state().streams.remove(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  const auto stream = state().streams.remove(handle);
+  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+  stream_destroyed(stream);
+  return CUDA_SUCCESS;
 }
 
 CUresult cuStreamQuery(CUstream handle) {
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
+  if (const auto error = refuse_capture(stream)) return error;
   if (state().scheduler.last(stream)) return CUDA_ERROR_NOT_READY;
   return stream->context->fault.load();
 }
@@ -114,6 +59,7 @@ CUresult cuStreamQuery(CUstream handle) {
 CUresult cuStreamSynchronize(CUstream handle) {
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
+  if (const auto error = refuse_capture(stream)) return error;
   auto& scheduler = state().scheduler;
   // The legacy default stream stands for all blocking streams: a mark in it comes after them.
   const auto completion = stream->legacy ? scheduler.enqueue(stream, {}, false) : scheduler.last(stream);
@@ -128,6 +74,7 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned flags
   const auto event = state().events.find(event_handle);
   if (!event) return CUDA_ERROR_INVALID_HANDLE;
   if ((flags & ~static_cast<unsigned>(CU_EVENT_WAIT_EXTERNAL)) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (const auto result = capture_wait(stream, event, flags)) return *result;
   if (flags != 0) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   Task task;
   {
@@ -183,44 +130,15 @@ CUresult cuStreamGetCtx_v2(CUstream handle, CUcontext* context, CUgreenCtx* gree
   return cuStreamGetCtx(handle, context);
 }
 
-CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
-  StreamRef stream;
-  if (const auto error = stream_of(handle, stream)) return error;
-  if (status == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *status = CU_STREAM_CAPTURE_STATUS_NONE;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id,
-                                   CUgraph* graph, const CUgraphNode** dependencies, size_t* count) {
-  if (id != nullptr) *id = 0;
-  if (graph != nullptr) *graph = nullptr;
-  if (dependencies != nullptr) *dependencies = nullptr;
-  if (count != nullptr) *count = 0;
-  return cuStreamIsCapturing(handle, status);
-}
-
-CUresult cuStreamGetCaptureInfo_v3(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id,
-                                   CUgraph* graph, const CUgraphNode** dependencies,
-                                   const CUgraphEdgeData** edges, size_t* count) {
-  if (edges != nullptr) *edges = nullptr;
-  return cuStreamGetCaptureInfo_v2(handle, status, id, graph, dependencies, count);
-}
-
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
-  if (const auto error = initialised()) return error;
-  if (mode == nullptr || *mode < CU_STREAM_CAPTURE_MODE_GLOBAL || *mode > CU_STREAM_CAPTURE_MODE_RELAXED) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  thread_local CUstreamCaptureMode mine = CU_STREAM_CAPTURE_MODE_GLOBAL;
-  std::swap(mine, *mode);
-  return CUDA_SUCCESS;
-}
-
 CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* user) {
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
   if (function == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const auto node = captured(stream, [&](Graph&, Params& params) {
+    params = HostParams{function, user};
+    return CUDA_SUCCESS;
+  });
+  if (node) return *node;
   Task task;
   task.user_code = true;
   task.run = [function, user](CUresult) {
@@ -235,6 +153,7 @@ CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void* u
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
   if (callback == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (const auto error = refuse_capture(stream)) return error;
   Task task;
   task.user_code = true;
   task.always = true;
@@ -243,53 +162,6 @@ CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void* u
     return CUDA_SUCCESS;
   };
   state().scheduler.enqueue(stream, std::move(task));
-  return CUDA_SUCCESS;
-}
-
-CUresult cuStreamWriteValue32_v2(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned flags) {
-  return write_value<std::uint32_t>(stream, address, value, flags);
-}
-CUresult cuStreamWriteValue64_v2(CUstream stream, CUdeviceptr address, cuuint64_t value, unsigned flags) {
-  return write_value<std::uint64_t>(stream, address, value, flags);
-}
-CUresult cuStreamWaitValue32_v2(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned flags) {
-  return wait_value<std::uint32_t>(stream, address, value, flags);
-}
-CUresult cuStreamWaitValue64_v2(CUstream stream, CUdeviceptr address, cuuint64_t value, unsigned flags) {
-  return wait_value<std::uint64_t>(stream, address, value, flags);
-}
-
-CUresult cuStreamBatchMemOp_v2(CUstream stream, unsigned count, CUstreamBatchMemOpParams* operations,
-                               unsigned flags) {
-  if (const auto error = initialised()) return error;
-  if (operations == nullptr || count == 0 || count > 256 || flags != 0) return CUDA_ERROR_INVALID_VALUE;
-  for (unsigned i = 0; i < count; ++i) {
-    const auto& one = operations[i];
-    CUresult error = CUDA_SUCCESS;
-    switch (one.operation) {
-      case CU_STREAM_MEM_OP_WAIT_VALUE_32:
-        error =
-            cuStreamWaitValue32_v2(stream, one.waitValue.address, one.waitValue.value, one.waitValue.flags);
-        break;
-      case CU_STREAM_MEM_OP_WAIT_VALUE_64:
-        error =
-            cuStreamWaitValue64_v2(stream, one.waitValue.address, one.waitValue.value64, one.waitValue.flags);
-        break;
-      case CU_STREAM_MEM_OP_WRITE_VALUE_32:
-        error = cuStreamWriteValue32_v2(stream, one.writeValue.address, one.writeValue.value,
-                                        one.writeValue.flags);
-        break;
-      case CU_STREAM_MEM_OP_WRITE_VALUE_64:
-        error = cuStreamWriteValue64_v2(stream, one.writeValue.address, one.writeValue.value64,
-                                        one.writeValue.flags);
-        break;
-      case CU_STREAM_MEM_OP_BARRIER:
-        break;  // a stream's tasks are ordered anyway
-      default:
-        error = CUDA_ERROR_NOT_SUPPORTED;
-    }
-    if (error) return error;
-  }
   return CUDA_SUCCESS;
 }
 
