@@ -79,8 +79,9 @@ TEST_CASE("Entry points are found by name, version and stream flavour") {
 
 TEST_CASE("What is not implemented says so") {
   OK(cuInit(0));
-  CUgraph graph = nullptr;
-  GIVES(CUDA_ERROR_NOT_SUPPORTED, cuGraphCreate(&graph, 0));
+  CUexternalMemory memory = nullptr;
+  const CUDA_EXTERNAL_MEMORY_HANDLE_DESC description{};
+  GIVES(CUDA_ERROR_NOT_SUPPORTED, cuImportExternalMemory(&memory, &description));
   const void* table = nullptr;
   const CUuuid id{};
   GIVES(CUDA_ERROR_NOT_FOUND, cuGetExportTable(&table, &id));

@@ -116,6 +116,7 @@ std::function<CUresult()> kernel_work(const std::shared_ptr<Module>& module, std
     launch.output = [&context](int descriptor, std::string_view text) {
       keep_output(context, descriptor, text);
     };
+    launch.set_conditional = set_condition;
     launch.stop = &context.stop;
     launch.cooperative = shape.cooperative;
     const CUresult result = error_of(module->code->run(index, launch));

@@ -38,6 +38,13 @@ Graph::~Graph() {
   for (const auto& [object, count] : objects) release_object(object, count);
 }
 
+bool set_condition(std::uint64_t handle, std::uint32_t value) {
+  const auto condition = graph_tables().conditions.find(reinterpret_cast<const void*>(handle));
+  if (!condition) return false;
+  condition->value.store(value, std::memory_order_release);
+  return true;
+}
+
 GraphRef new_graph() {
   auto graph = std::make_shared<Graph>();
   graph_tables().graphs.add(graph);

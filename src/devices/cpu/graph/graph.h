@@ -187,6 +187,9 @@ ExecRef exec_of(CUgraphExec handle);
 inline CUgraphNode handle_of(const Node& node) { return as_handle<CUgraphNode>(node.handle); }
 inline CUgraph handle_of(const Graph& graph) { return as_handle<CUgraph>(graph.handle); }
 
+/// cudaGraphSetConditional() of a kernel; false: there is no such variable.
+bool set_condition(std::uint64_t handle, std::uint32_t value);
+
 // ---- structure (graph.cc) ---------------------------------------------------------------
 
 /// A graph with a handle.

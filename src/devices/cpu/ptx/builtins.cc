@@ -99,6 +99,13 @@ void run_builtin(Warp& w, const Call& call, Mask mask) {
       }
       case Builtin::kAssert: assert_failed(w, call, lane); break;
       case Builtin::kMalloc: write_result(w, call, lane, w.launch().heap().allocate(read_argument(w, call.arguments[0], lane))); break;
+      case Builtin::kSetConditional: {
+        const auto& set = w.launch().launch().set_conditional;
+        const std::uint64_t handle = read_argument(w, call.arguments[0], lane);
+        const auto value = static_cast<std::uint32_t>(read_argument(w, call.arguments[1], lane));
+        if (!set || !set(handle, value)) w.fault(Fault::kIllegalAddress);
+        break;
+      }
       default: {
         const std::uint64_t address = read_argument(w, call.arguments[0], lane);
         w.forget_range();

@@ -484,6 +484,7 @@ void Decoder::call() {
       else if (name == "__assertfail" && arguments == 5) call.builtin = Builtin::kAssert;
       else if (name == "malloc" && arguments == 1) call.builtin = Builtin::kMalloc;
       else if (name == "free" && arguments == 1) call.builtin = Builtin::kFree;
+      else if (name == "cudaGraphSetConditional" && arguments == 2) call.builtin = Builtin::kSetConditional;
       else if (name.starts_with("cuda") || name.starts_with("__cuda")) throw Unsupported{};
       else fail("Unresolved extern function '" + std::string(name) + "'");
     }

@@ -48,7 +48,7 @@ struct Instruction {
   std::uint32_t extra = 0;       ///< index into Function: calls, tables, vectors
 };
 
-enum class Builtin : std::uint8_t { kNone, kPrintf, kAssert, kMalloc, kFree };
+enum class Builtin : std::uint8_t { kNone, kPrintf, kAssert, kMalloc, kFree, kSetConditional };
 
 /// Where one argument or result lies: in the parameter area of the frame, or in a register.
 struct Argument {

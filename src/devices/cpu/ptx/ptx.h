@@ -108,6 +108,8 @@ struct Launch {
   bool cooperative = false;
   /// Device printf and assert text; descriptor 1 or 2. May be null.
   std::function<void(int descriptor, std::string_view text)> output;
+  /// cudaGraphSetConditional(): false if there is no such handle. May be null.
+  std::function<bool(std::uint64_t handle, std::uint32_t value)> set_conditional;
   /// Set by another thread to give up (context destroyed). May be null.
   const std::atomic<bool>* stop = nullptr;
 };
