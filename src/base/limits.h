@@ -67,8 +67,11 @@ inline constexpr std::size_t kBacklogBytes = 64u << 20;
 /// about 1,024; the dispatcher must not.
 inline constexpr std::uint32_t kLaunchWindow = 512;
 
-/// The common address ranges, bytes: twice the memory of the largest GPU, since addresses rest while work drains.
-inline constexpr std::uint64_t kDeviceRangeBytes = std::uint64_t{1} << 38;
+/// The common address ranges, bytes. That of the device: programs reserve more than the GPU's memory for each
+/// of several growing segments (PyTorch), and addresses rest while work drains. The smaller one, where the
+/// executor's driver refuses: twice the memory of a GPU.
+inline constexpr std::uint64_t kDeviceRangeBytes = std::uint64_t{1} << 40;
+inline constexpr std::uint64_t kSmallDeviceRangeBytes = std::uint64_t{1} << 38;
 inline constexpr std::uint64_t kHostRangeBytes = std::uint64_t{1} << 38;
 
 /// Memory that one end of a connection shares with the other: how many pieces, and bytes together. A
@@ -92,6 +95,8 @@ inline constexpr auto kDeparture = 50us;
 
 /// Names of one kind (streams, events, modules ...) in one session.
 inline constexpr std::uint32_t kMaxHandles = 1u << 20;
+/// Pieces of memory that one session has exported to others: each holds a descriptor.
+inline constexpr std::size_t kMaxExports = 1024;
 /// One module image, bytes: the largest fatbins of deep learning libraries have 1 GiB.
 inline constexpr std::uint64_t kMaxImageBytes = std::uint64_t{2} << 30;
 /// Threads of one worker that run calls which may block; more such calls wait for one.

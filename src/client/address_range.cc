@@ -22,9 +22,9 @@ constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 // Below 2^39 (arm64 with 39 bits, as phones and small boards have): what is left of 512 GiB.
 constexpr std::array kDeviceCandidates{
     Candidate{0x1000'0000'0000, limits::kDeviceRangeBytes},
-    Candidate{0x2000'0000'0000, limits::kDeviceRangeBytes},
     Candidate{0x6000'0000'0000, limits::kDeviceRangeBytes},
-    Candidate{0x0800'0000'0000, limits::kDeviceRangeBytes},
+    Candidate{0x2000'0000'0000, limits::kSmallDeviceRangeBytes},
+    Candidate{0x0800'0000'0000, limits::kSmallDeviceRangeBytes},
     Candidate{128 * kGiB, 128 * kGiB},
     Candidate{64 * kGiB, 64 * kGiB},
 };
@@ -114,6 +114,19 @@ std::uint64_t RangeAllocator::take(std::uint64_t bytes, std::uint64_t alignment)
     if (const std::uint64_t start = take_from(gap, 0, bytes, alignment)) return start;
   }
   return 0;
+}
+
+bool RangeAllocator::take_at(std::uint64_t base, std::uint64_t bytes) {
+  auto gap = gaps_.upper_bound(base);
+  if (gap == gaps_.begin()) return false;
+  --gap;
+  const auto [start, size] = *gap;
+  const std::uint64_t end = start + size;
+  if (base >= end || end - base < bytes) return false;
+  gaps_.erase(gap);
+  if (base > start) gaps_.emplace(start, base - start);
+  if (base + bytes < end) gaps_.emplace(base + bytes, end - base - bytes);
+  return true;
 }
 
 void RangeAllocator::give_back(std::uint64_t base, std::uint64_t bytes) {

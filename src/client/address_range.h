@@ -47,6 +47,8 @@ class RangeAllocator {
   RangeAllocator(std::uint64_t base, std::uint64_t bytes);
   /// 0 when nothing fits. `alignment` is a power of two.
   std::uint64_t take(std::uint64_t bytes, std::uint64_t alignment);
+  /// False when not all of it is free.
+  bool take_at(std::uint64_t base, std::uint64_t bytes);
   void give_back(std::uint64_t base, std::uint64_t bytes);
 
  private:

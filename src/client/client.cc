@@ -9,10 +9,12 @@
 #include "client/device.h"
 #include "client/heap.h"
 #include "client/host_memory.h"
+#include "client/memory_pool.h"
 #include "client/payload.h"
 #include "client/slab.h"
 #include "client/trace.h"
 #include "client/status.h"
+#include "client/virtual_memory.h"
 #include "session/session.h"
 #include "wire/handshake.h"
 
@@ -176,6 +178,13 @@ void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation
   host_memory_ = std::make_unique<HostMemory>(*session_, std::move(host_range));
   payload_ = std::make_unique<Payload>(*session_, copy_threads);
   foreign_ranges_ = std::make_unique<ForeignRanges>();
+  virtual_memory_ = std::make_unique<VirtualMemory>(*this);
+  adopt_devices();
+  pools_ = std::make_unique<Pools>(*this);
+}
+
+void Client::adopt_devices() {
+  const wire::HelloReply& hello = session_->hello();
   if (hello.devices() == nullptr) return;
   std::scoped_lock lock(contexts_mutex_);
   for (const wire::DeviceFacts* facts : *hello.devices()) {

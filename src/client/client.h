@@ -30,6 +30,8 @@ class HostMemory;
 class Payload;
 class ForeignRanges;
 class Trace;
+class Pools;
+class VirtualMemory;
 
 /// What is chosen before a session is opened; text fields as in the settings of the same name.
 struct ConnectOptions {
@@ -78,6 +80,8 @@ class Client {
   Heap& heap() { return *heap_; }
   HostMemory& host_memory() { return *host_memory_; }
   Payload& payload() { return *payload_; }
+  Pools& pools() { return *pools_; }
+  VirtualMemory& virtual_memory() { return *virtual_memory_; }
   ForeignRanges& foreign_ranges() { return *foreign_ranges_; }
   DeferredErrors& deferred_errors() { return deferred_errors_; }
 
@@ -108,12 +112,15 @@ class Client {
   Client();
   void adopt(std::shared_ptr<session::Session> session, AddressReservation device_range,
              AddressReservation host_range, unsigned copy_threads);
+  void adopt_devices();
 
   std::shared_ptr<session::Session> session_;  // the engine's progress thread holds it as well
   std::atomic<std::uint64_t> next_name_{1};
   std::vector<std::unique_ptr<Device>> devices_;
   std::unique_ptr<Heap> heap_;
   std::unique_ptr<HostMemory> host_memory_;
+  std::unique_ptr<Pools> pools_;
+  std::unique_ptr<VirtualMemory> virtual_memory_;
   std::unique_ptr<Payload> payload_;
   std::unique_ptr<ForeignRanges> foreign_ranges_;
   DeferredErrors deferred_errors_;

@@ -9,6 +9,7 @@
 #include "client/event.h"
 #include "client/heap.h"
 #include "client/host_memory.h"
+#include "client/memory_pool.h"
 #include "client/module.h"
 #include "client/process.h"
 #include "client/slab.h"
@@ -66,6 +67,7 @@ CUresult activate(Context& context) {
   }
   context.legacy.store(legacy);
   context.name.store(name, std::memory_order_release);
+  client.heap().ask_ahead(context);
   return CUDA_SUCCESS;
 }
 
@@ -87,6 +89,7 @@ void deactivate(Context& context) {
   Client& client = *context.client;
   forget_objects(context);
   client.heap().release_all(context);
+  if (context.primary) client.pools().release_all(context.device->ordinal());
   client.host_memory().release_all(context);
   (void)client.session().post(wire::ContextDestroy(name));
   forget_legacy_stream(context);
@@ -241,13 +244,14 @@ CUresult synchronize(Context& context) {
   Client& client = *context.client;
   wait_for_host_functions(context);
   const std::vector<Download> downloads = downloads_of(context);
-  const std::uint64_t mark = client.heap().mark();
+  const std::uint64_t mark = client.heap().mark(), pools_mark = client.pools().mark();
   const CUresult own = to_cuda(client.session().call(wire::ContextSynchronize(context.name.load())));
   if (corrupts_context(own)) {
     context.error.store(own);
   } else if (client.active_contexts() == 1) {
     client.heap().drained(mark);
   }
+  if (own == CUDA_SUCCESS) client.pools().drained(pools_mark, 0, context.name.load());
   if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
   const CUresult result = client.synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
@@ -322,14 +326,32 @@ CUresult context_enable_peer_access(CUcontext peer, unsigned flags) {
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
   const Context* other = find_context(peer);
-  if (other == nullptr || other == context) return CUDA_ERROR_INVALID_CONTEXT;
-  return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+  if (other == nullptr || other == context || !other->active()) return CUDA_ERROR_INVALID_CONTEXT;
+  const CUdevice device = context->device->ordinal(), peer_device = other->device->ordinal();
+  if (device == peer_device) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+  {
+    std::scoped_lock lock(context->mutex);
+    if (std::ranges::find(context->peers, other->name.load()) != context->peers.end())
+      return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
+  }
+  session::Session& session = context->client->session();
+  const auto reply = session.call(wire::DeviceCanAccessPeer(device, peer_device));
+  if (!reply) return to_cuda(reply.error());
+  if (reply->can() == 0) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+  std::scoped_lock lock(context->mutex);
+  context->peers.push_back(other->name.load());
+  return to_cuda(session.post(wire::ContextPeerAccess(context->name.load(), other->name.load(), 1, 0)));
 }
 
 CUresult context_disable_peer_access(CUcontext peer) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  return find_context(peer) == nullptr ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
+  const Context* other = find_context(peer);
+  if (other == nullptr || !other->active()) return CUDA_ERROR_INVALID_CONTEXT;
+  std::scoped_lock lock(context->mutex);
+  if (std::erase(context->peers, other->name.load()) == 0) return CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
+  return to_cuda(context->client->session().post(
+      wire::ContextPeerAccess(context->name.load(), other->name.load(), 0, 0)));
 }
 
 CUresult context_exec_affinity(CUexecAffinityParam* affinity, CUexecAffinityType type) {

@@ -38,7 +38,7 @@ struct Context {
   std::unordered_set<Stream*> streams;
   std::unordered_set<Event*> events;
   std::unordered_set<Module*> modules;
-  std::vector<std::uint64_t> peers;  ///< ordinals of devices whose peer access is enabled
+  std::vector<std::uint64_t> peers;  ///< names of contexts whose peer access is enabled
   int cache_config = CU_FUNC_CACHE_PREFER_NONE;
 
   bool active() const { return name.load(std::memory_order_acquire) != 0; }

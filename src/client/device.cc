@@ -25,7 +25,6 @@ constexpr std::array kMasked{
     CU_DEVICE_ATTRIBUTE_CAN_FLUSH_REMOTE_WRITES,
     CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
     CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST,
-    CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_WIN32_HANDLE_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_WIN32_KMT_HANDLE_SUPPORTED,
@@ -34,14 +33,12 @@ constexpr std::array kMasked{
     CU_DEVICE_ATTRIBUTE_SPARSE_CUDA_ARRAY_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED,
-    CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS,
     CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING,
     CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES,
     CU_DEVICE_ATTRIBUTE_DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED,
-    CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_MEM_DECOMPRESS_ALGORITHM_MASK,
@@ -219,26 +216,6 @@ CUresult device_exec_affinity_support(Client& client, int* supported, CUexecAffi
   if (client.device(device) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (supported == nullptr || type < 0 || type >= CU_EXEC_AFFINITY_TYPE_MAX) return CUDA_ERROR_INVALID_VALUE;
   *supported = 0;
-  return CUDA_SUCCESS;
-}
-
-CUresult device_can_access_peer(Client& client, int* can, CUdevice device, CUdevice peer) {
-  if (client.device(device) == nullptr || client.device(peer) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
-  if (can == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *can = 0;  // memory is mapped for its own device; copies between devices work without it
-  return CUDA_SUCCESS;
-}
-
-CUresult device_p2p_attribute(Client& client, int* value, CUdevice_P2PAttribute which, CUdevice source,
-                              CUdevice destination) {
-  if (client.device(source) == nullptr || client.device(destination) == nullptr)
-    return CUDA_ERROR_INVALID_DEVICE;
-  if (value == nullptr || source == destination) return CUDA_ERROR_INVALID_VALUE;
-  if (which < CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK ||
-      which > CU_DEVICE_P2P_ATTRIBUTE_CUDA_ARRAY_ACCESS_SUPPORTED) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  *value = 0;
   return CUDA_SUCCESS;
 }
 

@@ -61,8 +61,5 @@ CUresult device_properties(Client& client, CUdevprop* properties, CUdevice devic
 CUresult device_compute_capability(Client& client, int* major, int* minor, CUdevice device);
 CUresult device_exec_affinity_support(Client& client, int* supported, CUexecAffinityType type,
                                       CUdevice device);
-CUresult device_can_access_peer(Client& client, int* can, CUdevice device, CUdevice peer);
-CUresult device_p2p_attribute(Client& client, int* value, CUdevice_P2PAttribute which, CUdevice source,
-                              CUdevice destination);
 
 }  // namespace avec::client

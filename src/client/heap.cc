@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "client/client.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/status.h"
@@ -18,6 +19,11 @@ constexpr std::uint64_t kBlockAlignment = 512;
 /// segment of their own: a MemMap costs about 150 us, and a large block given back must free
 /// physical memory for other programs.
 constexpr std::uint64_t kSegmentBytes = std::uint64_t{32} << 20;
+
+/// Segments asked for ahead: one for so many that are mapped, at least one, and not more than that
+/// other sessions would miss.
+constexpr std::uint64_t kSegmentsPerSpare = 8;
+constexpr std::size_t kMaxSpares = 8;
 
 constexpr std::uint64_t rounded_up(std::uint64_t value, std::uint64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -37,34 +43,56 @@ CUresult Heap::allocate(std::uint64_t bytes, Context& context, std::uint64_t& ad
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   if (bytes > range_.bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
   const std::uint64_t rounded = rounded_up(bytes, kBlockAlignment);
-  const CUdevice device = context.device->ordinal();
-  const bool dedicated = rounded >= kSegmentBytes;
-  const std::uint64_t exact = rounded_up(rounded, granularity_);
-
+  const Wanted wanted{rounded, context.device->ordinal(), context, rounded >= kSegmentBytes};
   std::unique_lock lock(mutex_);
-  std::uint64_t base = dedicated ? 0 : place(device, rounded);
-  if (base == 0) {
-    Segment* segment = nullptr;
-    CUresult result =
-        grow(lock, context, dedicated ? exact : std::max(exact, rounded_up(kSegmentBytes, granularity_)),
-             dedicated, segment);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY && !dedicated) result = grow(lock, context, exact, false, segment);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY && trim(device)) {
+  std::uint64_t base = 0;
+  if (const CUresult result = find_room(lock, wanted, base); result != CUDA_SUCCESS) return result;
+  DeviceBlock block{base, bytes, &context, wanted.device, next_id_++};
+  allocations_.emplace(base, Allocation{block, rounded, std::prev(segments_.upper_bound(base))->second.get()});
+  address = base;
+  return CUDA_SUCCESS;
+}
+
+CUresult Heap::allocate_segment(std::uint64_t bytes, CUdevice device, Context& context,
+                                std::uint64_t& address) {
+  if (bytes > range_.bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
+  const std::uint64_t rounded = rounded_up(bytes, granularity_);
+  std::unique_lock lock(mutex_);
+  // One of a segment's size stays mapped when the pool gives it back: pools come and go.
+  const Wanted wanted{rounded, device, context, rounded > kSegmentBytes};
+  if (const CUresult result = find_room(lock, wanted, address); result != CUDA_SUCCESS) return result;
+  DeviceBlock block{address, rounded, nullptr, device, next_id_++, BlockKind::kPool};
+  allocations_.emplace(address,
+                       Allocation{block, rounded, std::prev(segments_.upper_bound(address))->second.get()});
+  return CUDA_SUCCESS;
+}
+
+CUresult Heap::find_room(std::unique_lock<std::mutex>& lock, const Wanted& wanted, std::uint64_t& base) {
+  const std::uint64_t exact = rounded_up(wanted.rounded, granularity_);
+  base = wanted.dedicated ? 0 : place(wanted.device, wanted.rounded);
+  if (base != 0) return CUDA_SUCCESS;
+  CUresult result = CUDA_SUCCESS;
+  if (wanted.dedicated || !grow_by_spare(lock, wanted)) {
+    result = grow(lock, wanted, wanted.dedicated ? exact : std::max(exact, rounded_up(kSegmentBytes, granularity_)));
+    if (result == CUDA_ERROR_OUT_OF_MEMORY && !wanted.dedicated && exact < kSegmentBytes)
+      result = grow(lock, wanted, exact);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY && give_back(lock, wanted.device)) {
       // The memory is back only when the work that used it is done.
-      const std::uint64_t name = context.name.load();
+      const std::uint64_t name = wanted.context.name.load();
       lock.unlock();
       if (auto drained = session_.call(wire::ContextSynchronize(name)); !drained)
         return to_cuda(drained.error());
       lock.lock();
-      result = grow(lock, context, exact, dedicated, segment);
+      result = grow(lock, wanted, exact);
     }
-    if (result != CUDA_SUCCESS) return result;
-    base = dedicated ? segment->base : place(device, rounded);
   }
-  auto owner = std::prev(segments_.upper_bound(base));
-  Allocation allocation{{base, bytes, &context, device, next_id_++}, rounded, owner->second.get()};
-  allocations_.emplace(base, allocation);
-  address = base;
+  if (result != CUDA_SUCCESS) return result;
+  if (!wanted.dedicated) {
+    base = place(wanted.device, wanted.rounded);
+    // Another thread was faster: once more for this one.
+    return base != 0 ? CUDA_SUCCESS : find_room(lock, wanted, base);
+  }
+  base = last_dedicated_;
   return CUDA_SUCCESS;
 }
 
@@ -87,27 +115,128 @@ std::uint64_t Heap::place(CUdevice device, std::uint64_t rounded) {
   return base;
 }
 
-CUresult Heap::grow(std::unique_lock<std::mutex>& lock, Context& context, std::uint64_t bytes, bool dedicated,
-                    Segment*& segment) {
-  const CUdevice device = context.device->ordinal();
+CUresult Heap::grow(std::unique_lock<std::mutex>& lock, const Wanted& wanted, std::uint64_t bytes) {
   const std::uint64_t base = addresses_.take(bytes, granularity_);
   if (base == 0) return CUDA_ERROR_OUT_OF_MEMORY;
   lock.unlock();
-  const auto mapped = session_.call(wire::MemMap(base, bytes, device, 0));
+  const auto mapped = session_.call(wire::MemMap(base, bytes, wanted.device, 0));
   lock.lock();
   if (!mapped) {
     addresses_.give_back(base, bytes);
     return to_cuda(mapped.error());
   }
+  add_segment(base, bytes, wanted.device, wanted.dedicated);
+  last_dedicated_ = base;
+  return CUDA_SUCCESS;
+}
+
+Heap::Segment& Heap::add_segment(std::uint64_t base, std::uint64_t bytes, CUdevice device, bool dedicated) {
   auto made = std::make_unique<Segment>();
   made->base = base;
   made->bytes = bytes;
   made->device = device;
   made->dedicated = dedicated;
-  segment = made.get();
+  Segment& segment = *made;
   segments_.emplace(base, std::move(made));
-  if (!dedicated) add_gap(*segment, base, {bytes, 0});
-  return CUDA_SUCCESS;
+  mapped_bytes_[device] += bytes;
+  if (!dedicated) add_gap(segment, base, {bytes, 0});
+  return segment;
+}
+
+// ---- physical memory asked for ahead ----------------------------------------------------------
+
+void Heap::ask_ahead(Context& context) {
+  const std::scoped_lock lock(mutex_);
+  ask_ahead_locked(context, context.device->ordinal());
+}
+
+void Heap::ask_ahead_locked(Context& context, CUdevice device) {
+  auto& spares = spares_[device];
+  const std::uint64_t fitting = mapped_bytes_[device] / kSegmentBytes / kSegmentsPerSpare;
+  const std::size_t wanted = std::clamp<std::size_t>(fitting, 1, kMaxSpares);
+  while (spares.size() < wanted) {
+    const std::uint64_t name = context.client->mint();
+    const auto pending =
+        session_.post_deferred(wire::MemCreate(name, rounded_up(kSegmentBytes, granularity_), device, 0), {});
+    if (!pending) return;  // the session is over: whoever needs memory learns it
+    spares.push_back({name, *pending});
+  }
+}
+
+/// A segment of memory that was granted before: no round trip, if the answer is here.
+bool Heap::grow_by_spare(std::unique_lock<std::mutex>& lock, const Wanted& wanted) {
+  const std::uint64_t bytes = rounded_up(kSegmentBytes, granularity_);
+  auto& spares = spares_[wanted.device];
+  if (wanted.rounded > bytes || spares.empty()) return false;
+  const Spare spare = spares.front();
+  spares.pop_front();
+  lock.unlock();
+  const auto granted = session_.wait_deferred(spare.pending, session_.deferred_done(spare.pending)
+                                                                 ? session::Counted::kNot
+                                                                 : session::Counted::kRoundTrip);
+  lock.lock();
+  if (!granted) return false;
+  const std::uint64_t base = addresses_.take(bytes, granularity_);
+  if (base == 0) {
+    (void)session_.post(wire::MemRelease(spare.name));
+    return false;
+  }
+  // The mapping keeps the memory; its name is no longer needed.
+  (void)session_.post(wire::MemMapAt(base, bytes, spare.name, 1, 0));
+  (void)session_.post(wire::MemRelease(spare.name));
+  add_segment(base, bytes, wanted.device, false);
+  ask_ahead_locked(wanted.context, wanted.device);
+  return true;
+}
+
+void Heap::settle(CUdevice device) {
+  std::unique_lock lock(mutex_);
+  const std::deque<Spare> asked = spares_[device];
+  lock.unlock();
+  std::set<std::uint64_t> refused;
+  for (const Spare& spare : asked) {
+    const bool done = session_.deferred_done(spare.pending);
+    if (!session_.wait_deferred(spare.pending, done ? session::Counted::kNot : session::Counted::kRoundTrip))
+      refused.insert(spare.name);
+  }
+  lock.lock();
+  std::erase_if(spares_[device], [&](const Spare& spare) { return refused.contains(spare.name); });
+}
+
+bool Heap::give_back(CUdevice device) {
+  std::unique_lock lock(mutex_);
+  return give_back(lock, device);
+}
+
+bool Heap::give_back(std::unique_lock<std::mutex>& lock, CUdevice device) {
+  bool any = trim(device);
+  const std::deque<Spare> spares = std::exchange(spares_[device], {});
+  lock.unlock();
+  for (const Spare& spare : spares) {
+    if (!session_.wait_deferred(spare.pending, session::Counted::kNot)) continue;
+    (void)session_.post(wire::MemRelease(spare.name));
+    any = true;
+  }
+  lock.lock();
+  return any;
+}
+
+// ---- the program's own mappings -------------------------------------------------------------
+
+std::uint64_t Heap::reserve(std::uint64_t bytes, std::uint64_t alignment, std::uint64_t wish) {
+  const std::scoped_lock lock(mutex_);
+  if (wish != 0 && wish % alignment == 0 && addresses_.take_at(wish, bytes)) return wish;
+  return addresses_.take(bytes, alignment);
+}
+
+void Heap::unreserve(std::uint64_t base, std::uint64_t bytes) {
+  const std::scoped_lock lock(mutex_);
+  addresses_.give_back(base, bytes);
+}
+
+std::uint64_t Heap::next_id() {
+  const std::scoped_lock lock(mutex_);
+  return next_id_++;
 }
 
 void Heap::unmap(std::map<std::uint64_t, std::unique_ptr<Segment>>::iterator segment) {
@@ -115,6 +244,7 @@ void Heap::unmap(std::map<std::uint64_t, std::unique_ptr<Segment>>::iterator seg
   (void)session_.post(wire::MemUnmap(gone.base, gone.bytes));
   while (!gone.gaps.empty()) remove_gap(gone, gone.gaps.begin());
   addresses_.give_back(gone.base, gone.bytes);
+  mapped_bytes_[gone.device] -= gone.bytes;
   segments_.erase(segment);
 }
 
@@ -145,9 +275,15 @@ void Heap::remove_gap(Segment& segment, std::map<std::uint64_t, FreeBlock>::iter
 CUresult Heap::release(std::uint64_t address) {
   std::scoped_lock lock(mutex_);
   const auto allocation = allocations_.find(address);
-  if (allocation == allocations_.end()) return CUDA_ERROR_INVALID_VALUE;
+  if (allocation == allocations_.end() || allocation->second.block.kind == BlockKind::kPool)
+    return CUDA_ERROR_INVALID_VALUE;
   release_locked(allocation);
   return CUDA_SUCCESS;
+}
+
+void Heap::release_segment(std::uint64_t address) {
+  std::scoped_lock lock(mutex_);
+  if (const auto segment = allocations_.find(address); segment != allocations_.end()) release_locked(segment);
 }
 
 void Heap::release_locked(std::map<std::uint64_t, Allocation>::iterator allocation) {
@@ -197,6 +333,8 @@ std::uint64_t Heap::free_bytes(CUdevice device) const {
   if (const auto sizes = by_size_.find(device); sizes != by_size_.end()) {
     for (const SizeKey& gap : sizes->second) sum += gap.first;
   }
+  if (const auto spares = spares_.find(device); spares != spares_.end())
+    sum += spares->second.size() * rounded_up(kSegmentBytes, granularity_);
   return sum;
 }
 

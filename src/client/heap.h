@@ -5,6 +5,7 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -21,13 +22,26 @@ namespace avec::client {
 
 struct Context;
 
-/// A live allocation, or a module's global.
+enum class BlockKind : std::uint8_t {
+  kPlain,   ///< cuMemAlloc, or a module's global
+  kPool,    ///< of a memory pool
+  kMapped,  ///< cuMemMap
+  kShared   ///< another session's, opened by cuIpcOpenMemHandle
+};
+
+/// A live allocation, a mapping, or a module's global.
 struct DeviceBlock {
   std::uint64_t base = 0;
   std::uint64_t bytes = 0;  ///< as asked for, not rounded
-  Context* context = nullptr;
+  Context* context = nullptr;  ///< null: of no context
   CUdevice device = 0;
   std::uint64_t id = 0;  ///< CU_POINTER_ATTRIBUTE_BUFFER_ID
+  BlockKind kind = BlockKind::kPlain;
+  CUmemoryPool pool = nullptr;
+  std::uint64_t reach = 0;  ///< kMapped: bytes from base on that a device may use, those of the mappings behind it included
+  bool writable = true;
+
+  std::uint64_t usable() const { return kind == BlockKind::kMapped ? reach : bytes; }
 };
 
 class Heap {
@@ -38,6 +52,24 @@ class Heap {
 
   /// CUDA_ERROR_OUT_OF_MEMORY at once and truthfully.
   CUresult allocate(std::uint64_t bytes, Context& context, std::uint64_t& address);
+  /// The same for a segment of a memory pool: of no context, and found by find_segment() only.
+  CUresult allocate_segment(std::uint64_t bytes, CUdevice device, Context& context, std::uint64_t& address);
+  void release_segment(std::uint64_t address);
+  /// Asks for physical memory before it is needed; nobody waits.
+  void ask_ahead(Context& context);
+  /// Physical memory that no allocation needs goes back to the executor: empty segments, and what
+  /// was asked for ahead. True when there was some. Work under way may still use it: it is there
+  /// when all work of the context has ended.
+  bool give_back(CUdevice device);
+  /// Waits until it is known whether memory asked for ahead was granted, so that free_bytes() counts it.
+  void settle(CUdevice device);
+
+  /// Addresses of the range for mappings of the program's own; at `wish` if that is free. 0: none left.
+  std::uint64_t reserve(std::uint64_t bytes, std::uint64_t alignment, std::uint64_t wish);
+  void unreserve(std::uint64_t base, std::uint64_t bytes);
+  std::uint64_t granularity() const { return granularity_; }
+  std::uint64_t next_id();
+
   /// CUDA_ERROR_INVALID_VALUE unless `address` is the base of a live allocation.
   CUresult release(std::uint64_t address);
   /// All allocations of a context that ends.
@@ -70,11 +102,27 @@ class Heap {
     std::uint64_t rounded = 0;
     Segment* segment = nullptr;
   };
+  /// Physical memory of kSegmentBytes that was asked for and is mapped nowhere.
+  struct Spare {
+    std::uint64_t name;
+    std::uint64_t pending;  // session::Pending of its MemCreate
+  };
   using SizeKey = std::pair<std::uint64_t, std::uint64_t>;  // bytes, base
 
+  struct Wanted {
+    std::uint64_t rounded;
+    CUdevice device;
+    Context& context;  // of the caller
+    bool dedicated;
+  };
+
+  CUresult find_room(std::unique_lock<std::mutex>& lock, const Wanted& wanted, std::uint64_t& base);
   std::uint64_t place(CUdevice device, std::uint64_t rounded);
-  CUresult grow(std::unique_lock<std::mutex>& lock, Context& context, std::uint64_t bytes, bool dedicated,
-                Segment*& segment);
+  CUresult grow(std::unique_lock<std::mutex>& lock, const Wanted& wanted, std::uint64_t bytes);
+  bool grow_by_spare(std::unique_lock<std::mutex>& lock, const Wanted& wanted);
+  void ask_ahead_locked(Context& context, CUdevice device);
+  bool give_back(std::unique_lock<std::mutex>& lock, CUdevice device);
+  Segment& add_segment(std::uint64_t base, std::uint64_t bytes, CUdevice device, bool dedicated);
   bool trim(CUdevice device);
   void unmap(std::map<std::uint64_t, std::unique_ptr<Segment>>::iterator segment);
   void add_gap(Segment& segment, std::uint64_t base, FreeBlock gap);
@@ -89,6 +137,9 @@ class Heap {
   std::map<std::uint64_t, std::unique_ptr<Segment>> segments_;  // by base
   std::map<CUdevice, std::set<SizeKey>> by_size_;               // gaps of shared segments
   std::map<std::uint64_t, Allocation> allocations_;             // by base
+  std::map<CUdevice, std::deque<Spare>> spares_;
+  std::map<CUdevice, std::uint64_t> mapped_bytes_;
+  std::uint64_t last_dedicated_ = 0;  // of grow(): read before the lock is let go
   std::uint64_t next_id_ = 1;
   std::uint64_t epoch_ = 1;    // frees now are of this epoch
   std::uint64_t drained_ = 0;  // memory freed in epochs up to this is used by no work

@@ -5,7 +5,10 @@
 #include "client/client.h"
 #include "client/context.h"
 #include "client/device.h"
+#include "client/memory_pool.h"
 #include "client/status.h"
+#include "client/stream.h"
+#include "client/virtual_memory.h"
 #include "session/session.h"
 
 namespace avec::client {
@@ -41,12 +44,36 @@ CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::si
 CUresult memory_free(CUdeviceptr address) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  return address == 0 ? CUDA_SUCCESS : context->client->heap().release(address);
+  if (address == 0) return CUDA_SUCCESS;
+  Client& client = *context->client;
+  const CUresult result = client.heap().release(address);
+  if (result == CUDA_SUCCESS) return result;
+  return client.pools().release(address, nullptr) == CUDA_SUCCESS ? CUDA_SUCCESS : result;
+}
+
+CUresult memory_allocate_async(CUdeviceptr* address, std::size_t bytes, CUmemoryPool pool, CUstream handle) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (address == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  CUdeviceptr base = 0;
+  const CUresult result = stream->context->client->pools().allocate(&base, bytes, pool, *stream);
+  if (result == CUDA_SUCCESS) *address = base;
+  return result;
+}
+
+CUresult memory_free_async(CUdeviceptr address, CUstream handle) {
+  Stream* stream;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  Client& client = *stream->context->client;
+  const CUresult result = client.pools().release(address, stream);
+  // Memory of cuMemAlloc: what is handed out in its place comes behind a fence.
+  return result == CUDA_ERROR_NOT_FOUND ? client.heap().release(address) : result;
 }
 
 CUresult memory_info(std::size_t* free, std::size_t* total) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  context->client->heap().settle(context->device->ordinal());
   const auto reply = context->client->session().call(wire::MemGetInfo(context->name.load()));
   if (!reply) return to_cuda(reply.error());
   if (free != nullptr) *free = reply->free() + context->client->heap().free_bytes(context->device->ordinal());
@@ -114,10 +141,14 @@ CUresult host_get_flags(unsigned* flags, void* pointer) {
   return CUDA_SUCCESS;
 }
 
-Pointee look_up(Client& client, std::uint64_t address) {
+Pointee look_up(Client& client, std::uint64_t address, std::uint64_t bytes) {
   const bool in_range = client.heap().in_range(address);
   if (in_range) {
-    if (auto block = client.heap().find(address)) return {block, std::nullopt, true};
+    auto block = client.heap().find(address);
+    // A pool's segment: what counts is the block in it.
+    if (block && block->kind == BlockKind::kPool) return {client.pools().find(address), std::nullopt, true};
+    if (!block) block = client.virtual_memory().find(address, bytes);
+    if (block) return {block, std::nullopt, true};
   }
   if (auto foreign = client.foreign_ranges().find(address)) return {foreign, std::nullopt, in_range};
   if (in_range) return {std::nullopt, std::nullopt, true};
@@ -169,7 +200,10 @@ CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdevic
     case CU_POINTER_ATTRIBUTE_MAPPED:
       return give<int>(data, 1);
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-      return give<int>(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
+      return give<int>(data, block.writable ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
+                                            : CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READ);
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      return give(data, block.pool);
     default:
       return block_attribute(data, which,
                              {handle_of(block.context), block.device, block.base, block.bytes, block.id});
@@ -185,6 +219,8 @@ CUresult host_pointer_attribute(void* data, CUpointer_attribute which, CUdevicep
       return give(data, reinterpret_cast<void*>(address));
     case CU_POINTER_ATTRIBUTE_MAPPED:
       return give<int>(data, 0);
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      return give<CUmemoryPool>(data, nullptr);
     default:  // among them DEVICE_POINTER: kernels cannot reach it
       return block_attribute(data, which,
                              {handle_of(block.context), device, block.base, block.bytes, block.id});
@@ -202,8 +238,6 @@ CUresult common_attribute(void* data, CUpointer_attribute which) {
       return give<unsigned>(data, 0);
     case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
       return give<unsigned long long>(data, 0);
-    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-      return give<CUmemoryPool>(data, nullptr);
     default:
       return CUDA_ERROR_NOT_FOUND;
   }

@@ -18,6 +18,8 @@ CUresult memory_allocate(CUdeviceptr* address, std::size_t bytes);
 CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::size_t width,
                                std::size_t height, unsigned element_bytes);
 CUresult memory_free(CUdeviceptr address);
+CUresult memory_allocate_async(CUdeviceptr* address, std::size_t bytes, CUmemoryPool pool, CUstream stream);
+CUresult memory_free_async(CUdeviceptr address, CUstream stream);
 CUresult memory_info(std::size_t* free, std::size_t* total);
 CUresult memory_address_range(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address);
 CUresult host_allocate(void** pointer, std::size_t bytes, unsigned flags);
@@ -33,7 +35,8 @@ struct Pointee {
   std::optional<HostBlock> host;
   bool in_device_range = false;  ///< of the common range: never host memory
 };
-Pointee look_up(Client& client, std::uint64_t address);
+/// `bytes` from the address on are to be used: of mappings side by side as many are looked at.
+Pointee look_up(Client& client, std::uint64_t address, std::uint64_t bytes = 1);
 
 CUresult pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address);
 CUresult pointer_attributes(unsigned count, CUpointer_attribute* which, void** data, CUdeviceptr address);

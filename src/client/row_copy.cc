@@ -23,10 +23,10 @@ constexpr std::size_t kStagingBytes = std::size_t{4} << 20;
 CUresult classify(Client& client, Side& side, const Shape& shape) {
   std::uint64_t extent;
   if (side.address == 0 || !shape.extent(side.pitch, extent)) return CUDA_ERROR_INVALID_VALUE;
-  const Pointee pointee = look_up(client, side.address);
+  const Pointee pointee = look_up(client, side.address, extent);
   if (pointee.device) {
     side.kind = Kind::kDevice;
-    const std::uint64_t room = pointee.device->bytes - (side.address - pointee.device->base);
+    const std::uint64_t room = pointee.device->usable() - (side.address - pointee.device->base);
     return extent <= room ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   }
   if (pointee.in_device_range) return CUDA_ERROR_INVALID_VALUE;

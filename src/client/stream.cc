@@ -8,6 +8,7 @@
 #include "client/context.h"
 #include "client/device.h"
 #include "client/event.h"
+#include "client/memory_pool.h"
 #include "client/status.h"
 #include "session/session.h"
 
@@ -160,9 +161,13 @@ CUresult stream_query(CUstream handle) {
 CUresult synchronize(Stream& stream) {
   Context& context = *stream.context;
   const std::vector<Download> downloads = downloads_before(stream);
+  const std::uint64_t pools_mark = context.client->pools().mark();
   const CUresult own = to_cuda(context.client->session().call(wire::StreamSynchronize(stream.name)));
   if (corrupts_context(own)) context.error.store(own);
-  if (own == CUDA_SUCCESS) wait_for_downloads(*context.client, downloads);
+  if (own == CUDA_SUCCESS) {
+    wait_for_downloads(*context.client, downloads);
+    context.client->pools().drained(pools_mark, stream.name, 0);
+  }
   const CUresult result = context.client->synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
 }

@@ -22,7 +22,6 @@
   X(cuDeviceTotalMem)                                                                       \
   X(cuDeviceGetAttribute)                                                                   \
   X(cuDeviceGetPCIBusId)                                                                    \
-  X(cuDeviceCanAccessPeer)                                                                  \
   X(cuDevicePrimaryCtxRetain)                                                               \
   X(cuDevicePrimaryCtxRelease)                                                              \
   X(cuDevicePrimaryCtxSetFlags)                                                             \
@@ -34,6 +33,13 @@
   X(cuCtxSetLimit)                                                                          \
   X(cuCtxSetCacheConfig)                                                                    \
   X(cuMemGetInfo)                                                                           \
+  X(cuCtxEnablePeerAccess)                                                                  \
+  X(cuCtxDisablePeerAccess)                                                                 \
+  X(cuMemRetainAllocationHandle)                                                            \
+  X(cuMemExportToShareableHandle)                                                           \
+  X(cuMemImportFromShareableHandle)                                                         \
+  X(cuIpcGetEventHandle)                                                                    \
+  X(cuIpcOpenEventHandle)                                                                   \
   X(cuMemAddressReserve)                                                                    \
   X(cuMemAddressFree)                                                                       \
   X(cuMemCreate)                                                                            \

@@ -51,6 +51,14 @@ CUresult Session::open_devices() {
   device_count_ = found;
   const auto count = static_cast<std::size_t>(device_count_);
   primary_.assign(count, nullptr);
+  exportable_.assign(count, false);
+  for (std::size_t device = 0; device < count; ++device) {
+    int can = 0;
+    exportable_[device] =
+        driver_.cuDeviceGetAttribute(&can, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
+                                     static_cast<int>(device)) == CUDA_SUCCESS &&
+        can != 0;
+  }
   peers_.assign(count, std::vector<bool>(count, false));
   for (std::size_t from = 0; from < count; ++from) {
     for (std::size_t to = 0; to < count; ++to) {
@@ -176,9 +184,12 @@ void Session::teardown() {
   }
   gpu_direct_.clear();
   for (const auto& [address, mapping] : memory_.all()) {
+    if (mapping.module != 0) continue;
     driver_.cuMemUnmap(address, mapping.bytes);
-    driver_.cuMemRelease(mapping.handle);
+    if (mapping.handle != 0) driver_.cuMemRelease(mapping.handle);
   }
+  exports_.reset();
+  release_physical();
   for (CUcontext context : primary_)
     if (context != nullptr) driver_.cuCtxSetCurrent(context);  // pinned memory is portable: any will do
   // No access is under way, the connection is closed; and the device is done.

@@ -14,9 +14,9 @@ namespace avec::worker {
 /// Physical memory mapped at an address of the device range, or a module's global variable.
 struct Mapping {
   std::uint64_t bytes = 0;
-  CUmemGenericAllocationHandle handle = 0;  ///< 0 for a global
+  CUmemGenericAllocationHandle handle = 0;  ///< 0 for a global, and for memory with a name of its own
   int device = 0;
-  std::uint64_t module = 0;  ///< name of the module whose global this is; 0: MemMap
+  std::uint64_t module = 0;  ///< name of the module whose global this is; 0: physical memory
 };
 
 /// Every address that the session may name. One thread only.

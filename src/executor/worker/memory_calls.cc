@@ -18,10 +18,9 @@ bool Session::unmap_pending(std::uint64_t address, std::uint64_t bytes) const {
 }
 
 Result<> Session::operator()(const Header& header, const wire::MemMap& call) {
-  const std::uint64_t base = device_range_.base(), size = device_range_.bytes();
   if (call.bytes() == 0 || call.bytes() % granularity_ != 0 || call.address() % granularity_ != 0)
     return protocol_error("a mapping that is not a multiple of the granularity");
-  if (call.address() < base || call.address() - base > size || call.bytes() > size - (call.address() - base))
+  if (!in_device_range(call.address(), call.bytes()))
     return protocol_error("a mapping outside of the device range");
   if (call.device() < 0 || call.device() >= device_count_) return finish(header, CUDA_ERROR_INVALID_DEVICE);
   // Addresses whose memory is still being taken away come back first.
@@ -39,24 +38,9 @@ Result<> Session::operator()(const Header& header, const wire::MemMap& call) {
 void Session::map_on_helper(Header call, wire::MemMap body) {
   mapping_now_.emplace_back(body.address(), body.bytes());
   const std::uint64_t unmapped_before = unmapped_;
-  std::vector<CUmemAccessDesc> access;
-  for (int device = 0; device < device_count_; ++device) {
-    if (device != body.device() &&
-        !peers_[static_cast<std::size_t>(device)][static_cast<std::size_t>(body.device())])
-      continue;
-    CUmemAccessDesc desc{};
-    desc.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-    desc.location.id = device;
-    desc.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
-    access.push_back(desc);
-  }
-  const bool for_adapters = gpu_direct_.wants(body.device());
-  helpers_.run([this, call, body, access = std::move(access), unmapped_before, for_adapters]() -> std::function<void()> {
-    CUmemAllocationProp property{};
-    property.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-    property.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-    property.location.id = body.device();
-    property.allocFlags.gpuDirectRDMACapable = for_adapters ? 1 : 0;
+  const std::vector<CUmemAccessDesc> access = access_with_peers(body.device());
+  const CUmemAllocationProp property = memory_property(body.device());
+  helpers_.run([this, call, body, access, unmapped_before, property]() -> std::function<void()> {
     CUmemGenericAllocationHandle handle = 0;
     CUresult status = driver_.cuMemCreate(&handle, body.bytes(), &property, 0);
     if (status == CUDA_SUCCESS) {
@@ -104,12 +88,15 @@ void Session::unmap_when_done(Header call, wire::MemUnmap body) {
 void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
   std::vector<std::pair<std::uint64_t, Mapping>> taken;
   while (auto mapping = memory_.take(body.address(), body.bytes())) taken.push_back(*mapping);
-  for (const auto& [address, mapping] : taken) gpu_direct_.forget(address);
+  for (const auto& [address, mapping] : taken) {
+    gpu_direct_.forget(address);
+    if (exports_ != nullptr) exports_->remove(address);
+  }
   helpers_.run([this, call, taken = std::move(taken)]() -> std::function<void()> {
     CUresult status = CUDA_SUCCESS;
     for (const auto& [address, mapping] : taken) {
       const CUresult unmapped = driver_.cuMemUnmap(address, mapping.bytes);
-      const CUresult released = driver_.cuMemRelease(mapping.handle);
+      const CUresult released = mapping.handle != 0 ? driver_.cuMemRelease(mapping.handle) : CUDA_SUCCESS;
       if (status == CUDA_SUCCESS) status = unmapped != CUDA_SUCCESS ? unmapped : released;
     }
     return [this, call, status] {
@@ -122,9 +109,15 @@ void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
 }
 
 void Session::map_waiting() {
-  for (auto& [call, body] : std::exchange(waiting_maps_, {})) {
-    if (auto mapped = (*this)(call, body); !mapped) close_with(std::string("protocol error: ") + mapped.error().what);
+  const auto check = [this](const Result<>& handled) {
+    if (!handled) close_with(std::string("protocol error: ") + handled.error().what);
+  };
+  if (stalled_map_ && !unmap_pending(stalled_map_->second.address(), stalled_map_->second.bytes())) {
+    const auto [call, body] = *std::exchange(stalled_map_, std::nullopt);
+    check((*this)(call, body));
   }
+  for (auto& [call, body] : std::exchange(waiting_maps_, {})) check((*this)(call, body));
+  for (auto& [call, body] : std::exchange(waiting_creates_, {})) create_on_helper(call, body);
 }
 
 Result<> Session::operator()(const Header& header, const wire::MemFence& call) {

@@ -144,6 +144,15 @@ struct Event {
   std::vector<HeldPoint> held_waits;   ///< waits that have not been issued
 };
 
+/// Physical memory that the client named.
+struct Physical {
+  std::uint64_t name = 0;
+  CUmemGenericAllocationHandle handle = 0;
+  std::uint64_t bytes = 0;
+  int device = 0;
+  bool making = false;  ///< a helper is at it: no call may use it yet
+};
+
 struct Function {
   CUfunction handle = nullptr;
   std::string name;

@@ -235,7 +235,7 @@ void Session::link_was_lost() {
   spdlog::info("{}: the connection broke; waiting for the client to come back", name_);
 }
 
-bool Session::paused() const { return held_bytes_ > limits::kBacklogBytes; }
+bool Session::paused() const { return held_bytes_ > limits::kBacklogBytes || stalled_map_; }
 
 bool Session::handle_frames() {
   bool progress = false;

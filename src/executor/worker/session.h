@@ -38,6 +38,7 @@
 #include "executor/worker/gpu_direct.h"
 #include "executor/worker/helpers.h"
 #include "executor/worker/host_regions.h"
+#include "executor/worker/ipc.h"
 #include "executor/worker/link.h"
 #include "executor/worker/memory.h"
 #include "executor/worker/module_cache.h"
@@ -161,6 +162,17 @@ class Session {
   Result<> operator()(const Header&, const wire::GreenContextCreate&);
   Result<> operator()(const Header&, const wire::ContextRecordEvent&);
   Result<> operator()(const Header&, const wire::ContextWaitEvent&);
+  // Device memory (memory.fbs): virtual_memory.cc, ipc_calls.cc
+  Result<> operator()(const Header&, const wire::MemCreate&);
+  Result<> operator()(const Header&, const wire::MemRelease&);
+  Result<> operator()(const Header&, const wire::MemMapAt&);
+  Result<> operator()(const Header&, const wire::MemSetAccess&);
+  Result<> operator()(const Header&, const wire::StreamFollow&);
+  Result<> operator()(const Header&, const wire::ContextPeerAccess&);
+  Result<> operator()(const Header&, const wire::IpcExportMemory&);
+  Result<> operator()(const Header&, const wire::IpcImportMemory&);
+  Result<> operator()(const Header&, const wire::IpcExportEvent&);
+  Result<> operator()(const Header&, const wire::IpcOpenEvent&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -315,6 +327,15 @@ class Session {
   bool unmap_pending(std::uint64_t address, std::uint64_t bytes) const;
   void map_waiting();
 
+  // ---- memory apart from addresses (virtual_memory.cc), shared between sessions (ipc_calls.cc)
+  void create_on_helper(Header call, wire::MemCreate body);
+  bool in_device_range(std::uint64_t address, std::uint64_t bytes) const;
+  /// How physical memory of the device is made.
+  CUmemAllocationProp memory_property(int device);
+  /// The device and those that can reach it, for cuMemSetAccess.
+  std::vector<CUmemAccessDesc> access_with_peers(int device) const;
+  void release_physical();
+
   // ---- modules (modules.cc)
   void load_on_helper(Header call, Module& module, const wire::ModuleLoad& body);
   /// The image with this hash that the client has sent and nothing has taken yet; empty: none.
@@ -403,6 +424,12 @@ class Session {
   std::vector<PendingUnmap> unmaps_;
   std::uint64_t unmapped_ = 0;  // unmaps done
   std::vector<std::pair<Header, wire::MemMap>> waiting_maps_;
+  Names<Physical> physical_;
+  std::vector<std::pair<Header, wire::MemCreate>> waiting_creates_;
+  /// A posted mapping of addresses whose memory is still being taken away: no frame passes it.
+  std::optional<std::pair<Header, wire::MemMapAt>> stalled_map_;
+  std::vector<bool> exportable_;         ///< by device: its memory can be shared with other sessions
+  std::unique_ptr<MemoryExports> exports_;  ///< from the first export on
   std::vector<std::pair<std::uint64_t, std::uint64_t>> mapping_now_;
 
   // Fences: streams wait for fence_event_ before their next work.

@@ -82,7 +82,7 @@ Result<> Session::operator()(const Header& header, const wire::StreamWaitEvent& 
 }
 
 Result<> Session::operator()(const Header& header, const wire::EventCreate& call) {
-  constexpr unsigned kFlags = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING;
+  constexpr unsigned kFlags = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
   Event* event = events_.add(call.event());
   if (event == nullptr) return protocol_error("an event's name that cannot be given");
   event->context = find_context(call.context(), event->poison);

@@ -28,11 +28,6 @@ AVEC_DRIVER_CLIENT_CALL(cuDeviceComputeCapability, (int* major, int* minor, CUde
 AVEC_DRIVER_CLIENT_CALL(cuDeviceGetExecAffinitySupport,
                         (int* supported, CUexecAffinityType type, CUdevice device),
                         device_exec_affinity_support(client, supported, type, device))
-AVEC_DRIVER_CLIENT_CALL(cuDeviceCanAccessPeer, (int* can, CUdevice device, CUdevice peer),
-                        device_can_access_peer(client, can, device, peer))
-AVEC_DRIVER_CLIENT_CALL(cuDeviceGetP2PAttribute,
-                        (int* value, CUdevice_P2PAttribute which, CUdevice source, CUdevice destination),
-                        device_p2p_attribute(client, value, which, source, destination))
 
 // There are LUIDs on Windows only.
 AVEC_DRIVER_CLIENT_CALL(cuDeviceGetLuid, (char*, unsigned*, CUdevice device),
