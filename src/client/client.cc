@@ -9,6 +9,7 @@
 #include "client/device.h"
 #include "client/heap.h"
 #include "client/host_memory.h"
+#include "client/ipc.h"
 #include "client/memory_pool.h"
 #include "client/payload.h"
 #include "client/slab.h"
@@ -179,6 +180,7 @@ void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation
   payload_ = std::make_unique<Payload>(*session_, copy_threads);
   foreign_ranges_ = std::make_unique<ForeignRanges>();
   virtual_memory_ = std::make_unique<VirtualMemory>(*this);
+  shared_memory_ = std::make_unique<SharedMemory>(*this);
   adopt_devices();
   pools_ = std::make_unique<Pools>(*this);
 }

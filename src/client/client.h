@@ -31,6 +31,7 @@ class Payload;
 class ForeignRanges;
 class Trace;
 class Pools;
+class SharedMemory;
 class VirtualMemory;
 
 /// What is chosen before a session is opened; text fields as in the settings of the same name.
@@ -82,6 +83,7 @@ class Client {
   Payload& payload() { return *payload_; }
   Pools& pools() { return *pools_; }
   VirtualMemory& virtual_memory() { return *virtual_memory_; }
+  SharedMemory& shared_memory() { return *shared_memory_; }
   ForeignRanges& foreign_ranges() { return *foreign_ranges_; }
   DeferredErrors& deferred_errors() { return deferred_errors_; }
 
@@ -121,6 +123,7 @@ class Client {
   std::unique_ptr<HostMemory> host_memory_;
   std::unique_ptr<Pools> pools_;
   std::unique_ptr<VirtualMemory> virtual_memory_;
+  std::unique_ptr<SharedMemory> shared_memory_;
   std::unique_ptr<Payload> payload_;
   std::unique_ptr<ForeignRanges> foreign_ranges_;
   DeferredErrors deferred_errors_;

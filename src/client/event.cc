@@ -23,9 +23,8 @@ CUresult event_create(CUevent* handle, unsigned flags) {
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   constexpr unsigned kKnown = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
   if (handle == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
-  if ((flags & CU_EVENT_INTERPROCESS) != 0) {
-    return (flags & CU_EVENT_DISABLE_TIMING) != 0 ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
-  }
+  if ((flags & CU_EVENT_INTERPROCESS) != 0 && (flags & CU_EVENT_DISABLE_TIMING) == 0)
+    return CUDA_ERROR_INVALID_VALUE;
   Event* event = Slab<Event>::make();
   if (event == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
   event->context = context;
@@ -67,8 +66,10 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
     event->downloads = std::move(downloads);
   }
   event->recorded.store(true, std::memory_order_release);
-  return to_cuda(
-      stream->context->client->session().post(wire::EventRecord(event->name, stream->name, flags, 0)));
+  session::Session& session = stream->context->client->session();
+  const wire::EventRecord record(event->name, stream->name, flags, 0);
+  // Another process may wait for it as soon as it hears of it from this one: not while it is queued.
+  return to_cuda((event->flags & CU_EVENT_INTERPROCESS) != 0 ? session.call(record) : session.post(record));
 }
 
 void note_record(CUevent handle, Stream& stream) {

@@ -5,6 +5,7 @@
 #include "client/client.h"
 #include "client/context.h"
 #include "client/device.h"
+#include "client/ipc.h"
 #include "client/memory_pool.h"
 #include "client/status.h"
 #include "client/stream.h"
@@ -148,6 +149,7 @@ Pointee look_up(Client& client, std::uint64_t address, std::uint64_t bytes) {
     // A pool's segment: what counts is the block in it.
     if (block && block->kind == BlockKind::kPool) return {client.pools().find(address), std::nullopt, true};
     if (!block) block = client.virtual_memory().find(address, bytes);
+    if (!block) block = client.shared_memory().find(address);
     if (block) return {block, std::nullopt, true};
   }
   if (auto foreign = client.foreign_ranges().find(address)) return {foreign, std::nullopt, in_range};

@@ -88,6 +88,13 @@ void FakeSession::act(const Frame& frame) {
     const auto unmap = frame.as<wire::MemUnmap>();
     memory_left += mapped_[unmap.address()];
     mapped_.erase(unmap.address());
+  } else if (frame.opcode == wire::CallTraits<wire::MemMapAt>::opcode) {
+    const auto map = frame.as<wire::MemMapAt>();
+    mapped_[map.address()] = map.bytes();
+    created_.erase(map.memory());
+  } else if (frame.opcode == wire::CallTraits<wire::MemRelease>::opcode) {
+    const auto memory = created_.extract(frame.as<wire::MemRelease>().memory());
+    if (!memory.empty()) memory_left += memory.mapped();
   } else if (frame.opcode == wire::CallTraits<wire::ModuleImage>::opcode) {
     std::array<std::uint8_t, 32> hash;
     std::memcpy(hash.data(), frame.body.data(), hash.size());
@@ -115,6 +122,19 @@ Result<> FakeSession::post_frame(wire::Opcode opcode, ConstBytes body, ConstByte
 Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, ConstBytes body,
                                                           MutableBytes destination, session::Attend) {
   Frame frame{opcode, {body.begin(), body.end()}, {}};
+  if (opcode == wire::CallTraits<wire::MemCreate>::opcode) {
+    const auto create = frame.as<wire::MemCreate>();
+    keep(std::move(frame));
+    const std::scoped_lock lock(mutex_);
+    const session::Pending pending = ++last_pending_;
+    if (create.bytes() > memory_left) {
+      failed_[pending] = CUDA_ERROR_OUT_OF_MEMORY;
+    } else {
+      memory_left -= create.bytes();
+      created_[create.memory()] = create.bytes();
+    }
+    return pending;
+  }
   const auto copy = frame.as<wire::CopyFromDevice>();
   for (std::uint64_t row = 0; row < copy.height(); ++row) {
     for (std::uint64_t i = 0; i < copy.width(); ++i)
@@ -303,6 +323,9 @@ Result<> FakeSession::call_struct(wire::Opcode opcode, ConstBytes body, MutableB
     if (map.bytes() > memory_left) return cuda_error(CUDA_ERROR_OUT_OF_MEMORY);
     memory_left -= map.bytes();
     mapped_[map.address()] = map.bytes();
+  } else if (opcode == wire::CallTraits<wire::DeviceCanAccessPeer>::opcode) {
+    const wire::DeviceCanAccessPeerReply can(0, 0);
+    std::memcpy(reply.data(), &can, sizeof can);
   } else if (opcode == wire::CallTraits<wire::MemGetInfo>::opcode) {
     const wire::MemGetInfoReply info(memory_left, std::uint64_t{1} << 30);
     std::memcpy(reply.data(), &info, sizeof info);

@@ -71,7 +71,7 @@ class FakeSession : public session::Session {
     failures_[wire::CallTraits<Body>::opcode] = status;
   }
 
-  std::uint64_t memory_left = std::uint64_t{1} << 30;  ///< physical, for MemMap
+  std::uint64_t memory_left = std::uint64_t{1} << 30;  ///< physical, for MemMap and MemCreate
   std::vector<std::string> kernels{"fill", "empty"};   ///< of every module
   std::string log;                                     ///< of ModuleLoad
   int load_status = 0;
@@ -147,6 +147,7 @@ class FakeSession : public session::Session {
   Frame open_;
   std::map<wire::Opcode, int> failures_;
   std::map<std::uint64_t, std::uint64_t> mapped_;
+  std::map<std::uint64_t, std::uint64_t> created_;  // bytes of physical memory that is mapped nowhere, by name
   std::vector<std::array<std::uint8_t, 32>> images_;
   std::uint64_t posted_ = 0;
   std::deque<Held> held_;

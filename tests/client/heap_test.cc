@@ -24,11 +24,37 @@ CUdeviceptr allocated(std::size_t bytes) {
 TEST_CASE("small allocations share one segment and are aligned") {
   Fixture f;
   const CUdeviceptr a = allocated(1), b = allocated(1000), c = allocated(4096);
-  CHECK(f.session->count<wire::MemMap>() == 1);
-  CHECK(f.session->frames<wire::MemMap>()[0].as<wire::MemMap>().bytes() == 32 * kMiB);
+  CHECK(f.session->count<wire::MemMapAt>() == 1);
+  CHECK(f.session->frames<wire::MemMapAt>()[0].as<wire::MemMapAt>().bytes() == 32 * kMiB);
   for (const CUdeviceptr address : {a, b, c}) CHECK(address % 512 == 0);
   CHECK(b - a >= 512);
   CHECK(c - b >= 1024);
+}
+
+TEST_CASE("allocating within what was granted ahead costs no round trip, and more is asked for meanwhile") {
+  Fixture f;
+  CHECK(f.session->count<wire::MemCreate>() == 1);
+  const std::size_t before = f.session->round_trips;
+  for (int i = 0; i < 8; ++i) allocated(20 * kMiB);
+  CHECK(f.session->count<wire::MemMapAt>() == 8);
+  CHECK(f.session->count<wire::MemCreate>() == 9);
+  CHECK(f.session->round_trips == before);
+}
+
+TEST_CASE("the more a session uses the more is asked for ahead, up to a limit") {
+  Fixture f;
+  f.session->memory_left = std::uint64_t{16} << 30;
+  for (int i = 0; i < 128; ++i) allocated(31 * kMiB);
+  CHECK(f.session->count<wire::MemCreate>() == 128 + 8);
+}
+
+TEST_CASE("memory asked for ahead that is not granted is no error") {
+  Fixture f;
+  f.session->memory_left = 0;
+  allocated(20 * kMiB);
+  CUdeviceptr none;
+  CHECK(memory_allocate(&none, 20 * kMiB) == CUDA_ERROR_OUT_OF_MEMORY);
+  allocated(10 * kMiB);
 }
 
 TEST_CASE("a large allocation has a segment of its own that goes with it") {
@@ -84,13 +110,14 @@ TEST_CASE("a double free and a pointer into an allocation are invalid") {
 TEST_CASE("with little memory left the exact size is tried") {
   Fixture f;
   f.session->memory_left = 4 * kMiB;
+  allocated(31 * kMiB);  // what was granted when the context was made
   allocated(3 * kMiB);
   CHECK(f.session->frames<wire::MemMap>().back().as<wire::MemMap>().bytes() == 4 * kMiB);
 }
 
 TEST_CASE("empty segments are given back before memory is reported as exhausted") {
   Fixture f;
-  f.session->memory_left = 64 * kMiB;
+  f.session->memory_left = 32 * kMiB;  // beside the segment that was granted when the context was made
   memory_free(allocated(kMiB));
   allocated(64 * kMiB);
   CHECK(f.session->count<wire::MemUnmap>() == 1);

@@ -188,6 +188,7 @@ struct Physical {
   int descriptor = -1;
   std::uint64_t bytes = 0;
   CUmemAllocationProp properties{};
+  std::atomic<int> references{1};  // the program's: each is given back by cuMemRelease
   Device* device = nullptr;  // whose memory it is; null: imported
   ~Physical();
 };
@@ -196,8 +197,17 @@ struct Pool {
   std::uintptr_t handle = 0;
   int device = 0;
   bool is_default = false;
+  std::uint64_t most_bytes = 0;  // maxSize; 0: no limit
   std::array<std::atomic<std::uint64_t>, 16> attributes{};
+  std::array<std::atomic<std::uint8_t>, kMaxDevices> access{};  // of other devices
   std::atomic<std::uint64_t> used{0}, used_high{0};
+  Pool() {
+    for (const auto reuse : {CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES,
+                             CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC,
+                             CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES}) {
+      attributes[reuse] = 1;
+    }
+  }
 };
 
 struct Reservation {

@@ -1,6 +1,5 @@
 #include "client/memory.h"
 
-#include "client/stream.h"
 #include "entry.h"
 
 using namespace avec::client;
@@ -13,29 +12,6 @@ AVEC_DRIVER_CALL(cuMemFree_v2, (CUdeviceptr address), memory_free(address))
 AVEC_DRIVER_CALL(cuMemGetInfo_v2, (size_t* free, size_t* total), memory_info(free, total))
 AVEC_DRIVER_CALL(cuMemGetAddressRange_v2, (CUdeviceptr * base, size_t* bytes, CUdeviceptr address),
                  memory_address_range(base, bytes, address))
-
-namespace {
-
-// In stream order nothing stays to be done: a fence comes between work with freed memory and
-// work with what is allocated in its place, whatever streams they are in.
-CUresult allocate_in_order(CUdeviceptr* address, size_t bytes, CUstream handle) {
-  Stream* stream;
-  const CUresult result = resolve_stream(handle, stream);
-  return result != CUDA_SUCCESS ? result : memory_allocate(address, bytes);
-}
-
-CUresult free_in_order(CUdeviceptr address, CUstream handle) {
-  Stream* stream;
-  const CUresult result = resolve_stream(handle, stream);
-  return result != CUDA_SUCCESS ? result : memory_free(address);
-}
-
-}  // namespace
-
-AVEC_DRIVER_STREAM_CALL(cuMemAllocAsync, (CUdeviceptr * address, size_t bytes, CUstream stream),
-                        allocate_in_order(address, bytes, stream))
-AVEC_DRIVER_STREAM_CALL(cuMemFreeAsync, (CUdeviceptr address, CUstream stream),
-                        free_in_order(address, stream))
 
 AVEC_DRIVER_CALL(cuMemAllocHost_v2, (void** pointer, size_t bytes), host_allocate(pointer, bytes, 0))
 AVEC_DRIVER_CALL(cuMemHostAlloc, (void** pointer, size_t bytes, unsigned flags),

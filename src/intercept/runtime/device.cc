@@ -118,6 +118,8 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags) {
   if (const cudaError_t checked = check_device(peer, &handle); checked != cudaSuccess) return done(checked);
   return in_context([&]() -> CUresult {
     CUcontext context = nullptr;
+    CUdevice own = 0;
+    if (cuCtxGetDevice(&own) == CUDA_SUCCESS && own == handle) return CUDA_ERROR_INVALID_DEVICE;
     if (const CUresult got = primary_context(peer, &context); got != CUDA_SUCCESS) return got;
     return cuCtxEnablePeerAccess(context, flags);
   });

@@ -145,6 +145,64 @@ CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER* d, CUstream stream) {
   return copy_3d(d, stream, false);
 }
 
+namespace {
+
+bool known_order(CUmemcpySrcAccessOrder order) {
+  return order >= CU_MEMCPY_SRC_ACCESS_ORDER_STREAM && order <= CU_MEMCPY_SRC_ACCESS_ORDER_ANY;
+}
+
+CUresult copy_batch(const CUdeviceptr* to, const CUdeviceptr* from, const size_t* bytes, size_t count,
+                    const CUmemcpyAttributes* attributes, const size_t* first, size_t attribute_count,
+                    CUstream stream) {
+  if (to == nullptr || from == nullptr || bytes == nullptr || count == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (attributes == nullptr || first == nullptr || attribute_count == 0 || attribute_count > count || first[0] != 0)
+    return CUDA_ERROR_INVALID_VALUE;
+  if (stream == nullptr || stream == CU_STREAM_LEGACY) return CUDA_ERROR_INVALID_VALUE;
+  for (size_t i = 0; i < attribute_count; ++i) {
+    if (!known_order(attributes[i].srcAccessOrder)) return CUDA_ERROR_INVALID_VALUE;
+    if (i != 0 && (first[i] <= first[i - 1] || first[i] >= count)) return CUDA_ERROR_INVALID_VALUE;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (const auto error = copy(unified(to[i]), unified(from[i]), {bytes[i]}, stream, false)) return error;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult copy_3d_batch(size_t count, const CUDA_MEMCPY3D_BATCH_OP* operations, unsigned long long flags,
+                       CUstream stream) {
+  if (count == 0 || operations == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (stream == nullptr || stream == CU_STREAM_LEGACY) return CUDA_ERROR_INVALID_VALUE;
+  for (size_t i = 0; i < count; ++i) {
+    const auto& operation = operations[i];
+    if (!known_order(operation.srcAccessOrder)) return CUDA_ERROR_INVALID_VALUE;
+    if (operation.src.type != CU_MEMCPY_OPERAND_TYPE_POINTER || operation.dst.type != CU_MEMCPY_OPERAND_TYPE_POINTER)
+      return CUDA_ERROR_NOT_SUPPORTED;
+    const auto side = [&](const CUmemcpy3DOperand& operand) {
+      const auto& p = operand.op.ptr;
+      const std::uint64_t pitch = p.rowLength != 0 ? p.rowLength : operation.extent.width;
+      return Side{Place::kUnified, p.ptr, pitch, pitch * (p.layerHeight != 0 ? p.layerHeight : operation.extent.height)};
+    };
+    const Extent extent{operation.extent.width, operation.extent.height, operation.extent.depth};
+    if (const auto error = copy(side(operation.dst), side(operation.src), extent, stream, false)) return error;
+  }
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+#undef cuMemcpyBatchAsync
+#undef cuMemcpy3DBatchAsync
+
+CUresult cuMemcpyBatchAsync_v2(CUdeviceptr* to, CUdeviceptr* from, size_t* bytes, size_t count,
+                               CUmemcpyAttributes* attributes, size_t* first, size_t attribute_count,
+                               CUstream stream) {
+  return copy_batch(to, from, bytes, count, attributes, first, attribute_count, stream);
+}
+CUresult cuMemcpy3DBatchAsync_v2(size_t count, CUDA_MEMCPY3D_BATCH_OP* operations, unsigned long long flags,
+                                 CUstream stream) {
+  return copy_3d_batch(count, operations, flags, stream);
+}
+
 CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count) {
   return set(to, 0, value, 1, count, 1, nullptr, true);
 }

@@ -26,6 +26,8 @@ CUresult allocate_from(const std::shared_ptr<Pool>& pool, const StreamRef& strea
     return CUDA_SUCCESS;
   });
   if (node) return *node;
+  const std::uint64_t most = pool->most_bytes, in_use = pool->used.load();
+  if (most != 0 && (in_use > most || bytes > most - in_use)) return CUDA_ERROR_OUT_OF_MEMORY;
   auto& context = *stream->context;
   if (const auto error =
           allocate(context, bytes, Memory::kDevice, as_handle<CUmemoryPool>(pool->handle), pointer)) {
@@ -36,6 +38,17 @@ CUresult allocate_from(const std::shared_ptr<Pool>& pool, const StreamRef& strea
   while (high < used && !pool->used_high.compare_exchange_weak(high, used)) {
   }
   return CUDA_SUCCESS;
+}
+
+/// Allocations whose freeing is queued.
+struct Freeing {
+  std::mutex mutex;
+  std::set<std::uint64_t> ids;  // guarded by mutex
+};
+
+Freeing& freeing() {
+  static auto* const the_one = new Freeing;
+  return *the_one;
 }
 
 }  // namespace
@@ -74,6 +87,10 @@ CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream handle) {
   if (free_graph_memory(pointer, result)) return result;
   const auto found = state().memory.find(pointer);
   if (!found || found->begin != pointer || found->kind != Memory::kDevice) return CUDA_ERROR_INVALID_VALUE;
+  {
+    const std::lock_guard lock(freeing().mutex);
+    if (!freeing().ids.insert(found->id).second) return CUDA_ERROR_INVALID_VALUE;  // freed already
+  }
   Task task;
   // By number: the address may have been freed and handed out again meanwhile.
   task.run = [pointer, id = found->id](CUresult) {
@@ -82,6 +99,8 @@ CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream handle) {
       if (const auto pool = state().pools.find(gone->pool)) pool->used.fetch_sub(gone->bytes);
       release(gone);
     }
+    const std::lock_guard lock(freeing().mutex);
+    freeing().ids.erase(id);
     return CUDA_SUCCESS;
   };
   state().scheduler.enqueue(stream, std::move(task));
@@ -109,7 +128,7 @@ CUresult cuDeviceSetMemPool(CUdevice ordinal, CUmemoryPool handle) {
   if (const auto error = device_of(ordinal, device)) return error;
   std::shared_ptr<Pool> pool;
   if (const auto error = pool_of(handle, pool)) return error;
-  if (pool->device != ordinal) return CUDA_ERROR_INVALID_DEVICE;
+  if (pool->device != ordinal) return CUDA_ERROR_INVALID_VALUE;
   device->current_pool = pool->handle;
   return CUDA_SUCCESS;
 }
@@ -126,6 +145,7 @@ CUresult cuMemPoolCreate(CUmemoryPool* handle, const CUmemPoolProps* properties)
   if (properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE) return CUDA_ERROR_NOT_SUPPORTED;
   auto pool = std::make_shared<Pool>();
   pool->device = device->ordinal;
+  pool->most_bytes = properties->maxSize;
   *handle = as_handle<CUmemoryPool>(state().pools.add(pool));
   return CUDA_SUCCESS;
 }
@@ -138,6 +158,68 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle) {
   std::uintptr_t mine = pool->handle;
   device.current_pool.compare_exchange_strong(mine, device.default_pool);
   state().pools.remove(handle);
+  return CUDA_SUCCESS;
+}
+
+namespace {
+
+CUresult device_at(const CUmemLocation* location, CUmemAllocationType type, CUdevice& device) {
+  if (location == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (type == CU_MEM_ALLOCATION_TYPE_MANAGED || location->type == CU_MEM_LOCATION_TYPE_HOST ||
+      location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA) {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  if (type != CU_MEM_ALLOCATION_TYPE_PINNED || location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+    return CUDA_ERROR_INVALID_VALUE;
+  device = location->id;
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult cuMemGetDefaultMemPool(CUmemoryPool* pool, CUmemLocation* location, CUmemAllocationType type) {
+  CUdevice device;
+  if (const auto error = device_at(location, type, device)) return error;
+  return cuDeviceGetDefaultMemPool(pool, device);
+}
+
+CUresult cuMemGetMemPool(CUmemoryPool* pool, CUmemLocation* location, CUmemAllocationType type) {
+  CUdevice device;
+  if (const auto error = device_at(location, type, device)) return error;
+  return cuDeviceGetMemPool(pool, device);
+}
+
+CUresult cuMemSetMemPool(CUmemLocation* location, CUmemAllocationType type, CUmemoryPool pool) {
+  CUdevice device;
+  if (const auto error = device_at(location, type, device)) return error;
+  return cuDeviceSetMemPool(device, pool);
+}
+
+CUresult cuMemPoolSetAccess(CUmemoryPool handle, const CUmemAccessDesc* access, size_t count) {
+  std::shared_ptr<Pool> pool;
+  if (const auto error = pool_of(handle, pool)) return error;
+  if (access == nullptr && count != 0) return CUDA_ERROR_INVALID_VALUE;
+  for (size_t i = 0; i < count; ++i) {
+    if (access[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
+    Device* device;
+    if (const auto error = device_of(access[i].location.id, device)) return error;
+    if (device->ordinal == pool->device && access[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
+      return CUDA_ERROR_INVALID_DEVICE;
+    pool->access[static_cast<size_t>(device->ordinal)] = static_cast<std::uint8_t>(access[i].flags);
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPool handle, CUmemLocation* location) {
+  std::shared_ptr<Pool> pool;
+  if (const auto error = pool_of(handle, pool)) return error;
+  if (flags == nullptr || location == nullptr || location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+    return CUDA_ERROR_INVALID_VALUE;
+  Device* device;
+  if (const auto error = device_of(location->id, device)) return error;
+  *flags = device->ordinal == pool->device
+               ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+               : static_cast<CUmemAccess_flags>(pool->access[static_cast<size_t>(device->ordinal)].load());
   return CUDA_SUCCESS;
 }
 

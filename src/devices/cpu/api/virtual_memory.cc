@@ -125,8 +125,11 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes,
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   if (const auto error = initialised()) return error;
+  const auto physical = state().physical.find(reinterpret_cast<void*>(handle));
+  if (!physical) return CUDA_ERROR_INVALID_VALUE;
   // Mappings keep their reference: the memory goes with the last of them.
-  return state().physical.remove(reinterpret_cast<void*>(handle)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  if (physical->references.fetch_sub(1) == 1) state().physical.remove(reinterpret_cast<void*>(handle));
+  return CUDA_SUCCESS;
 }
 
 CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
@@ -156,6 +159,9 @@ CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {
   if (const auto error = initialised()) return error;
   const auto found = mappings(pointer, bytes);
   if (found.empty()) return CUDA_ERROR_INVALID_VALUE;
+  // Work that may use it ends first, as on a GPU.
+  ContextRef context;
+  if (current(context) == CUDA_SUCCESS) (void)synchronize(context);
   for (const auto& allocation : found) {
     (void)state().memory.remove(allocation->begin,
                                 [](const Allocation& a) { return a.kind == Memory::kMapped; });
@@ -218,7 +224,12 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void*
   if (const auto error = initialised()) return error;
   const auto found = state().memory.find(reinterpret_cast<std::uint64_t>(address));
   if (handle == nullptr || !found || found->kind != Memory::kMapped) return CUDA_ERROR_INVALID_VALUE;
-  // A handle of its own, so that each one is released once.
+  if (state().physical.find(reinterpret_cast<void*>(found->physical->handle))) {
+    found->physical->references.fetch_add(1);
+    *handle = found->physical->handle;
+    return CUDA_SUCCESS;
+  }
+  // Its handle has been released: another one for the same memory.
   auto copy = std::make_shared<Physical>();
   copy->descriptor = ::fcntl(found->physical->descriptor, F_DUPFD_CLOEXEC, 0);
   if (copy->descriptor < 0) return CUDA_ERROR_OPERATING_SYSTEM;
