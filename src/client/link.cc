@@ -8,6 +8,7 @@
 
 #include "client/client.h"
 #include "client/context.h"
+#include "client/device.h"
 #include "client/slab.h"
 #include "client/status.h"
 #include "fatbin/fatbin.h"
@@ -120,6 +121,14 @@ CUresult link_add_data(CUlinkState handle, CUjitInputType type, const void* data
   }
   std::scoped_lock lock(link->mutex);
   if (!link->cubin.empty()) return CUDA_ERROR_INVALID_VALUE;  // it is complete
+  if (type == CU_JIT_INPUT_FATBINARY && fatbin::image_kind(input) == fatbin::ImageKind::kContainer) {
+    // What is for other devices stays here.
+    const auto capability = static_cast<unsigned>(link->context->device->compute_capability());
+    auto filtered = fatbin::filter(input, capability / 10, capability % 10);
+    if (!filtered) return CUDA_ERROR_INVALID_IMAGE;
+    copy.assign(filtered->begin(), filtered->end());
+    input = copy;
+  }
   return add(*link, type, input, name, options);
 }
 

@@ -109,6 +109,7 @@ struct Context {
   Device& device;
   bool primary = false;
   std::atomic<unsigned> flags{0};
+  std::atomic<unsigned> attached{0};  // by cuCtxAttach, not yet detached
   std::uint64_t id = 0;
   std::atomic<bool> alive{true};
   std::atomic<bool> stop{false};

@@ -36,8 +36,8 @@ unsigned number_after(std::string_view text, std::string_view directive) {
   return number;
 }
 
-CUresult compile_container(std::span<const std::byte> container, std::unique_ptr<ptx::Module>& code,
-                           std::vector<char>& text, std::string& log) {
+/// The entries that this device can use, best first.
+CUresult usable_entries(std::span<const std::byte> container, std::vector<fatbin::Entry>& usable, std::string& log) {
   auto entries = fatbin::list(container);
   if (!entries) {
     log = entries.error().what;
@@ -52,17 +52,31 @@ CUresult compile_container(std::span<const std::byte> container, std::unique_ptr
     if (a.variant != b.variant) return a.variant < b.variant;
     return a.whole.data() < b.whole.data();
   });
+  usable = std::move(*entries);
+  if (!usable.empty()) return CUDA_SUCCESS;
+  log = "the image holds no PTX for compute capability 9.0 or less";
+  return CUDA_ERROR_NO_BINARY_FOR_GPU;
+}
+
+CUresult text_of(const fatbin::Entry& entry, std::vector<char>& text, std::string& log) {
+  const auto plain = fatbin::decompress(entry);
+  if (!plain) {
+    log = plain.error().what;
+    return CUDA_ERROR_INVALID_IMAGE;
+  }
+  text.assign(reinterpret_cast<const char*>(plain->data()),
+              reinterpret_cast<const char*>(plain->data()) + plain->size());
+  text.push_back('\0');
+  return CUDA_SUCCESS;
+}
+
+CUresult compile_container(std::span<const std::byte> container, std::unique_ptr<ptx::Module>& code,
+                           std::vector<char>& text, std::string& log) {
+  std::vector<fatbin::Entry> entries;
+  if (const auto error = usable_entries(container, entries, log)) return error;
   CUresult error = CUDA_ERROR_NO_BINARY_FOR_GPU;
-  if (entries->empty()) log = "the image holds no PTX for compute capability 9.0 or less";
-  for (const auto& entry : *entries) {
-    const auto plain = fatbin::decompress(entry);
-    if (!plain) {
-      log = plain.error().what;
-      return CUDA_ERROR_INVALID_IMAGE;
-    }
-    text.assign(reinterpret_cast<const char*>(plain->data()),
-                reinterpret_cast<const char*>(plain->data()) + plain->size());
-    text.push_back('\0');
+  for (const auto& entry : entries) {
+    if (const auto unreadable = text_of(entry, text, log)) return unreadable;
     error = compile_text(text.data(), code, log);
     if (error == CUDA_SUCCESS) break;
   }
@@ -89,6 +103,17 @@ CUresult compile_text(const char* text, std::unique_ptr<ptx::Module>& code, std:
   }
   code = ptx::Module::compile(view, log);
   return code ? CUDA_SUCCESS : CUDA_ERROR_INVALID_PTX;
+}
+
+CUresult ptx_of_image(const void* image, std::vector<char>& text, std::string& log) {
+  const auto container = fatbin::container(image);
+  if (!container) {
+    log += "the image is no fatbin";
+    return CUDA_ERROR_INVALID_IMAGE;
+  }
+  std::vector<fatbin::Entry> entries;
+  if (const auto error = usable_entries(*container, entries, log)) return error;
+  return text_of(entries.front(), text, log);
 }
 
 CUresult compile_image(const void* image, std::unique_ptr<ptx::Module>& code, std::vector<char>& text,

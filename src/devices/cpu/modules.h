@@ -15,6 +15,8 @@ namespace avec::cpu {
 /// `log` says why, for CU_JIT_ERROR_LOG_BUFFER.
 CUresult compile_image(const void* image, std::unique_ptr<ptx::Module>& code, std::vector<char>& text,
                        std::string& log);
+/// The PTX that an image of any kind gives this device, NUL at the end.
+CUresult ptx_of_image(const void* image, std::vector<char>& text, std::string& log);
 CUresult compile_text(const char* text, std::unique_ptr<ptx::Module>& code, std::string& log);
 
 /// Gives variables their memory, makes the functions and the handles.

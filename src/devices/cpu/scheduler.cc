@@ -191,6 +191,11 @@ std::vector<StreamRef> Scheduler::streams(Context& context) const {
   return found;
 }
 
+std::vector<StreamRef> Scheduler::streams_of(Context& context) {
+  const Lock lock(mutex_);
+  return streams(context);
+}
+
 bool Scheduler::wait_all(Context& context, std::chrono::steady_clock::time_point deadline) {
   Lock lock(mutex_);
   std::vector<std::pair<StreamRef, CompletionRef>> pending;

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -56,6 +57,8 @@ struct Stream {
   std::uint64_t id = 0;
   bool legacy = false;
   bool per_thread = false;
+  std::mutex attribute_mutex;
+  std::map<int, CUlaunchAttributeValue> attributes;  // that were set; guarded by attribute_mutex
   [[nodiscard]] bool blocking() const { return !legacy && (flags & CU_STREAM_NON_BLOCKING) == 0; }
 
   std::shared_ptr<StreamCapture> capture;  // guarded by graph_mutex()
@@ -80,6 +83,8 @@ class Scheduler {
   bool wait_all(Context& context, std::chrono::steady_clock::time_point deadline =
                                       std::chrono::steady_clock::time_point::max());
   [[nodiscard]] bool idle(Context& context);
+  /// The streams of a context, its default stream first.
+  [[nodiscard]] std::vector<StreamRef> streams_of(Context& context);
   /// Makes a stream of the context known to its legacy default stream.
   void add_stream(Context& context, const StreamRef& stream);
   /// The legacy default stream of a context; null once it is closed.

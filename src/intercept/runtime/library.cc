@@ -1,7 +1,5 @@
 // Libraries of kernels that a program loads itself. A library is an image of the registry whose
 // kernels are found by name.
-#include <elf.h>
-
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -19,32 +17,6 @@ namespace {
 
 /// Device code of one library, bytes; what a fatbin's 64-bit length could claim is not taken.
 constexpr std::size_t kMaxCodeBytes = std::size_t{2} << 30;
-
-/// Bytes of the code at `code`: a fatbin container (u32 magic, u16 version, u16 header bytes, u64
-/// bytes after the header), a cubin (ELF), or PTX text with its NUL. 0 when it is none of them.
-std::size_t code_bytes(const void* code) {
-  constexpr std::uint32_t kContainerMagic = 0xba55ed50;
-  std::uint32_t magic = 0;
-  std::memcpy(&magic, code, sizeof magic);
-  if (magic == kContainerMagic) {
-    std::uint16_t header = 0;
-    std::uint64_t body = 0;
-    std::memcpy(&header, static_cast<const char*>(code) + 6, sizeof header);
-    std::memcpy(&body, static_cast<const char*>(code) + 8, sizeof body);
-    return body < kMaxCodeBytes ? header + static_cast<std::size_t>(body) : 0;
-  }
-  if (std::memcmp(code, ELFMAG, SELFMAG) == 0) {
-    Elf64_Ehdr elf;
-    std::memcpy(&elf, code, sizeof elf);
-    // The tables of sections and segments come last in a cubin, in either order.
-    const std::uint64_t sections = elf.e_shoff + std::uint64_t{elf.e_shnum} * elf.e_shentsize;
-    const std::uint64_t segments = elf.e_phoff + std::uint64_t{elf.e_phnum} * elf.e_phentsize;
-    const std::uint64_t end = sections > segments ? sections : segments;
-    return end < kMaxCodeBytes ? static_cast<std::size_t>(end) : 0;
-  }
-  const std::size_t length = strnlen(static_cast<const char*>(code), kMaxCodeBytes);
-  return length > 0 && length < kMaxCodeBytes ? length + 1 : 0;
-}
 
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }

@@ -1,11 +1,13 @@
 #include "registry.h"
 
+#include <elf.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <new>
 
 #include "index.h"
+#include "weak_driver.h"
 
 namespace avec::runtime {
 namespace {
@@ -35,6 +37,10 @@ struct Wrapper {
   void* prelinked;
 };
 constexpr int kWrapperMagic = 0x466243B1;
+/// Version of the wrapper of a linked program: `prelinked` are its units.
+constexpr int kLinkedWrapper = 2;
+/// Device code of one image, bytes; what a fatbin's 64-bit length could claim is not taken.
+constexpr std::size_t kMaxCodeBytes = std::size_t{2} << 30;
 
 Kernel* new_kernel(Image& image, const void* host, const char* name) {
   auto kernel = std::make_unique<Kernel>();
@@ -52,6 +58,26 @@ const FunctionSlot* find_slot(const Kernel& kernel, const Context* context) {
   return slot;
 }
 
+/// Links the units of a program for the device that is current, and loads what comes out.
+CUresult link_units(const void* const* units, CUmodule* module) {
+  if (cuLinkCreate_v2 == nullptr || cuLinkAddData_v2 == nullptr || cuLinkComplete == nullptr || cuLinkDestroy == nullptr)
+    return CUDA_ERROR_NO_BINARY_FOR_GPU;
+  CUlinkState link = nullptr;
+  CUresult result = cuLinkCreate_v2(0, nullptr, nullptr, &link);
+  if (result != CUDA_SUCCESS) return result;
+  for (; result == CUDA_SUCCESS && *units != nullptr; ++units) {
+    const void* container = container_of(*units);
+    result = cuLinkAddData_v2(link, CU_JIT_INPUT_FATBINARY, const_cast<void*>(container), code_bytes(container), "",
+                              0, nullptr, nullptr);
+  }
+  void* cubin = nullptr;
+  std::size_t bytes = 0;
+  if (result == CUDA_SUCCESS) result = cuLinkComplete(link, &cubin, &bytes);
+  if (result == CUDA_SUCCESS) result = cuModuleLoadData(module, cubin);
+  cuLinkDestroy(link);
+  return result;
+}
+
 /// Under image.mutex.
 CUresult load_locked(Image& image, const Context& context, CUmodule* module) {
   for (const Image::Module& loaded : image.modules) {
@@ -62,7 +88,11 @@ CUresult load_locked(Image& image, const Context& context, CUmodule* module) {
   if (image.code == nullptr) return CUDA_ERROR_INVALID_IMAGE;
   image.modules.reserve(image.modules.size() + 1);
   CUmodule loaded = nullptr;
-  if (const CUresult result = cuModuleLoadData(&loaded, image.code); result != CUDA_SUCCESS) return result;
+  CUresult result = cuModuleLoadData(&loaded, image.code);
+  // Nothing in it for this device: its units may have.
+  if (image.units != nullptr && (result == CUDA_ERROR_NO_BINARY_FOR_GPU || result == CUDA_ERROR_INVALID_IMAGE))
+    result = link_units(image.units, &loaded);
+  if (result != CUDA_SUCCESS) return result;
   image.modules.push_back({&context, loaded});
   *module = loaded;
   return CUDA_SUCCESS;
@@ -99,10 +129,38 @@ const void* container_of(const void* code) noexcept {
   return magic == kWrapperMagic ? static_cast<const Wrapper*>(code)->data : code;
 }
 
+std::size_t code_bytes(const void* code) noexcept {
+  constexpr std::uint32_t kContainerMagic = 0xba55ed50;
+  std::uint32_t magic = 0;
+  std::memcpy(&magic, code, sizeof magic);
+  if (magic == kContainerMagic) {
+    std::uint16_t header = 0;
+    std::uint64_t body = 0;
+    std::memcpy(&header, static_cast<const char*>(code) + 6, sizeof header);
+    std::memcpy(&body, static_cast<const char*>(code) + 8, sizeof body);
+    return body < kMaxCodeBytes ? header + static_cast<std::size_t>(body) : 0;
+  }
+  if (std::memcmp(code, ELFMAG, SELFMAG) == 0) {
+    Elf64_Ehdr elf;
+    std::memcpy(&elf, code, sizeof elf);
+    // The tables of sections and segments come last in a cubin, in either order.
+    const std::uint64_t sections = elf.e_shoff + std::uint64_t{elf.e_shnum} * elf.e_shentsize;
+    const std::uint64_t segments = elf.e_phoff + std::uint64_t{elf.e_phnum} * elf.e_phentsize;
+    const std::uint64_t end = sections > segments ? sections : segments;
+    return end < kMaxCodeBytes ? static_cast<std::size_t>(end) : 0;
+  }
+  const std::size_t length = strnlen(static_cast<const char*>(code), kMaxCodeBytes);
+  return length > 0 && length < kMaxCodeBytes ? length + 1 : 0;
+}
+
 Image* add_image(const void* code, std::unique_ptr<std::byte[]> copy) noexcept try {
   auto image = std::make_unique<Image>();
   image->code = code != nullptr ? container_of(code) : nullptr;
   image->copy = std::move(copy);
+  if (code != nullptr && image->code != code) {
+    const auto* wrapper = static_cast<const Wrapper*>(code);
+    if (wrapper->version == kLinkedWrapper) image->units = static_cast<const void* const*>(wrapper->prelinked);
+  }
   Image* result = image.get();
   const std::lock_guard lock(registry().mutex);
   registry().images.push_back(std::move(image));
@@ -152,6 +210,7 @@ void remove_image(Image& image) noexcept {
   }
   image.modules.clear();
   image.code = nullptr;
+  image.units = nullptr;
   image.copy.reset();
 }
 

@@ -52,6 +52,9 @@ struct Variable {
 
 struct Image {
   const void* code = nullptr;
+  /// Of a program compiled in separate units (-rdc=true): the units' containers, null at the end, for
+  /// devices that `code` has nothing for. Null otherwise.
+  const void* const* units = nullptr;
   /// Set when `code` is a copy of ours (cudaLibraryLoadData).
   std::unique_ptr<std::byte[]> copy;
   /// Guards what follows and the slots of the kernels and variables. Held while a module loads.
@@ -65,6 +68,8 @@ struct Image {
   std::vector<std::unique_ptr<Variable>> variables;
 };
 
+/// Bytes of the code at `code`: a fatbin container, a cubin, or PTX text with its NUL. 0: none of them.
+std::size_t code_bytes(const void* code) noexcept;
 /// The container that nvcc's wrapper points at; `code` itself when it is no wrapper.
 const void* container_of(const void* code) noexcept;
 
