@@ -125,7 +125,7 @@ CUresult link_add_data(CUlinkState handle, CUjitInputType type, const void* data
     // What is for other devices stays here.
     const auto capability = static_cast<unsigned>(link->context->device->compute_capability());
     auto filtered = fatbin::filter(input, capability / 10, capability % 10);
-    if (!filtered) return CUDA_ERROR_INVALID_IMAGE;
+    if (!filtered) return CUDA_ERROR_NO_BINARY_FOR_GPU;
     copy.assign(filtered->begin(), filtered->end());
     input = copy;
   }
