@@ -56,8 +56,10 @@ template <class Pointer>
 void describe_side(const Side& side, CUmemorytype& type, Pointer& host, CUdeviceptr& device, size_t& pitch,
                    size_t& height) {
   type = on_device(side) ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
-  if (on_device(side)) device = side.address;
-  else host = reinterpret_cast<Pointer>(side.address);
+  if (on_device(side))
+    device = side.address;
+  else
+    host = reinterpret_cast<Pointer>(side.address);
   pitch = side.pitch;
   height = side.pitch == 0 ? 0 : side.slice / side.pitch;
 }
@@ -116,15 +118,16 @@ bool accessible(const Context& context, std::uint64_t begin, std::uint64_t bytes
   return !found.empty();
 }
 
-CUresult check_copy(const Context& context, const Side& destination, const Side& source, const Extent& extent) {
+CUresult check_copy(const Context& context, const Side& destination, const Side& source,
+                    const Extent& extent) {
   if (const auto error = check(context, destination, extent, true)) return error;
   return check(context, source, extent, false);
 }
 
 std::function<CUresult()> copy_work(const ContextRef& context, const Side& destination, const Side& source,
                                     const Extent& extent, std::shared_ptr<std::vector<std::byte>> staged) {
-  return [context, destination, source, extent, staged = std::move(staged), to_device = on_device(destination),
-          from_device = on_device(source)] {
+  return [context, destination, source, extent, staged = std::move(staged),
+          to_device = on_device(destination), from_device = on_device(source)] {
     if (to_device && !accessible(*context, destination.address, span_of(destination, extent), true)) {
       return CUDA_ERROR_ILLEGAL_ADDRESS;
     }
@@ -199,17 +202,18 @@ CUresult set(CUdeviceptr address, std::uint64_t pitch, std::uint32_t value, unsi
     if (const auto error = refuse_unsafe()) return error;
   }
   if (width == 0 || height == 0) return CUDA_SUCCESS;
-  if (const auto error = check_set(*stream->context, address, pitch, element_bytes, width, height)) return error;
+  if (const auto error = check_set(*stream->context, address, pitch, element_bytes, width, height))
+    return error;
   const auto node = captured(stream, [&](Graph&, Params& params) {
-    params = SetParams{{address, height > 1 ? pitch : 0, value, element_bytes, width, height}, stream->context};
+    params =
+        SetParams{{address, height > 1 ? pitch : 0, value, element_bytes, width, height}, stream->context};
     return CUDA_SUCCESS;
   });
   if (node) return *node;
   const auto found = state().memory.find(address);
   Task task;
-  task.run = [work = set_work(stream->context, address, pitch, value, element_bytes, width, height)](CUresult) {
-    return work();
-  };
+  task.run = [work = set_work(stream->context, address, pitch, value, element_bytes, width, height)](
+                 CUresult) { return work(); };
   // Pinned memory is written before the call returns.
   return submit(stream, std::move(task), waits && found && found->on_host());
 }

@@ -31,7 +31,8 @@ CUresult read_copy(const CUDA_MEMCPY3D& description, Side& destination, Side& so
 /// A side of device memory, pinned memory included.
 bool on_device(const Side& side);
 /// May the sides be copied between, as far as can be seen now?
-CUresult check_copy(const Context& context, const Side& destination, const Side& source, const Extent& extent);
+CUresult check_copy(const Context& context, const Side& destination, const Side& source,
+                    const Extent& extent);
 /// Copies on the calling thread. `staged` is what the source lies in, if that is not the application's.
 std::function<CUresult()> copy_work(const ContextRef& context, const Side& destination, const Side& source,
                                     const Extent& extent, std::shared_ptr<std::vector<std::byte>> staged);

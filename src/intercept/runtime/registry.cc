@@ -219,6 +219,19 @@ void remove_image(Image& image) noexcept {
 
 Kernel* find_kernel(const void* symbol) noexcept { return registry().kernels.find(symbol); }
 
+const void* symbol_of(CUfunction function) noexcept {
+  const std::lock_guard lock(registry().mutex);
+  for (const auto& image : registry().images) {
+    const std::lock_guard image_lock(image->mutex);
+    for (const auto& kernel : image->kernels) {
+      const FunctionSlot* slot = kernel->slots.load(std::memory_order_acquire);
+      while (slot != nullptr && slot->function != function) slot = slot->next;
+      if (slot != nullptr) return kernel->host != nullptr ? kernel->host : kernel.get();
+    }
+  }
+  return nullptr;
+}
+
 Variable* find_variable(const void* symbol) noexcept { return registry().variables.find(symbol); }
 
 CUresult load_module(Image& image, const Context& context, CUmodule* module) noexcept try {

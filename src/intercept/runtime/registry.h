@@ -86,6 +86,9 @@ void remove_image(Image& image) noexcept;
 Kernel* find_kernel(const void* symbol) noexcept;
 Variable* find_variable(const void* symbol) noexcept;
 
+/// What the program calls a function by: its host stub, or the kernel's handle. Null when unknown.
+const void* symbol_of(CUfunction function) noexcept;
+
 /// The image's module in the context, loaded if need be. The context must be current.
 CUresult load_module(Image& image, const Context& context, CUmodule* module) noexcept;
 /// A kernel of the image by its device name, registered or not. Null when the image has none.

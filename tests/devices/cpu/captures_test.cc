@@ -245,11 +245,12 @@ TEST_CASE("Allocations, host functions and values are captured too") {
   OK(cuMemsetD32Async(memory, 77, 1, stream));
   OK(cuMemcpyDtoHAsync(&seen, memory, 4, stream));
   OK(cuMemFreeAsync(memory, stream));
-  OK(cuLaunchHostFunc(stream, [](void* user) { ++*static_cast<int*>(user); }, &calls));
+  OK(cuLaunchHostFunc(
+      stream, [](void* user) { ++*static_cast<int*>(user); }, &calls));
   OK(cuStreamWriteValue32(stream, buffer.address, 5, 0));
   OK(cuStreamWaitValue32(stream, buffer.address, 5, CU_STREAM_WAIT_VALUE_EQ));
-  GIVES(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-        cuStreamAddCallback(stream, [](CUstream, CUresult, void*) {}, nullptr, 0));
+  GIVES(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, cuStreamAddCallback(
+                                                   stream, [](CUstream, CUresult, void*) {}, nullptr, 0));
   CUgraph graph = nullptr;
   GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, cuStreamEndCapture(stream, &graph));
   OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
@@ -257,7 +258,8 @@ TEST_CASE("Allocations, host functions and values are captured too") {
   OK(cuMemsetD32Async(memory, 78, 1, stream));
   OK(cuMemcpyDtoHAsync(&seen, memory, 4, stream));
   OK(cuMemFreeAsync(memory, stream));
-  OK(cuLaunchHostFunc(stream, [](void* user) { ++*static_cast<int*>(user); }, &calls));
+  OK(cuLaunchHostFunc(
+      stream, [](void* user) { ++*static_cast<int*>(user); }, &calls));
   OK(cuStreamWriteValue32(stream, buffer.address, 5, 0));
   OK(cuStreamWaitValue32(stream, buffer.address, 5, CU_STREAM_WAIT_VALUE_EQ));
   graph = end(stream);

@@ -99,7 +99,8 @@ TEST_CASE("Kernel nodes keep their parameters, and executable graphs take new on
   CUDA_KERNEL_NODE_PARAMS params{};
   void* first_arguments[] = {&buffer.address};
   params.func = kernels.function("store");
-  params.gridDimX = params.gridDimY = params.gridDimZ = params.blockDimX = params.blockDimY = params.blockDimZ = 1;
+  params.gridDimX = params.gridDimY = params.gridDimZ = params.blockDimX = params.blockDimY =
+      params.blockDimZ = 1;
   params.kernelParams = first_arguments;
   CUgraphNode node = nullptr;
   OK(cuGraphAddKernelNode(&node, graph.handle, nullptr, 0, &params));
@@ -284,7 +285,8 @@ TEST_CASE("User objects are destroyed when graph and program have let go") {
   test::Context context;
   static std::atomic<int> destroyed{0};
   CUuserObject object = nullptr;
-  OK(cuUserObjectCreate(&object, nullptr, [](void*) { ++destroyed; }, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+  OK(cuUserObjectCreate(
+      &object, nullptr, [](void*) { ++destroyed; }, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
   const Graph graph;
   OK(cuGraphRetainUserObject(graph.handle, object, 1, CU_GRAPH_USER_OBJECT_MOVE));
   const CUgraphExec exec = instantiate(graph.handle);

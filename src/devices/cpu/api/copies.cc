@@ -72,8 +72,8 @@ CUresult read_3d(const Description& d, Side& to, Side& from, Extent& extent) {
                                  d.srcPitch, d.srcHeight, extent, from)) {
     return error;
   }
-  return side_of(d.dstMemoryType, d.dstHost, d.dstDevice, d.dstXInBytes, d.dstY, d.dstZ, d.dstPitch, d.dstHeight,
-                 extent, to);
+  return side_of(d.dstMemoryType, d.dstHost, d.dstDevice, d.dstXInBytes, d.dstY, d.dstZ, d.dstPitch,
+                 d.dstHeight, extent, to);
 }
 
 template <class Description>
@@ -97,7 +97,8 @@ CUresult copy_peer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcon
 
 }  // namespace
 
-CUresult avec::cpu::read_copy(const CUDA_MEMCPY3D& description, Side& destination, Side& source, Extent& extent) {
+CUresult avec::cpu::read_copy(const CUDA_MEMCPY3D& description, Side& destination, Side& source,
+                              Extent& extent) {
   return read_3d(description, destination, source, extent);
 }
 

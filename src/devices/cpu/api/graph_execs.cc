@@ -45,13 +45,15 @@ bool can_disable(const Node& node) {
 extern "C" {
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long flags) {
-  if ((flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0) return CUDA_ERROR_INVALID_VALUE;  // into which stream?
+  if ((flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0)
+    return CUDA_ERROR_INVALID_VALUE;  // into which stream?
   CUgraphNode bad;
   CUgraphInstantiateResult result;
   return instantiate(exec, graph, flags, bad, result);
 }
 
-CUresult cuGraphInstantiateWithParams(CUgraphExec* exec, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS* params) {
+CUresult cuGraphInstantiateWithParams(CUgraphExec* exec, CUgraph graph,
+                                      CUDA_GRAPH_INSTANTIATE_PARAMS* params) {
   if (params == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const CUresult error = instantiate(exec, graph, params->flags, params->hErrNode_out, params->result_out);
   if (error != CUDA_SUCCESS) return error;
@@ -138,7 +140,8 @@ CUresult cuGraphInstantiate(CUgraphExec* exec, CUgraph graph, CUgraphNode* bad, 
   return cuGraphInstantiate_v2(exec, graph, bad, log, bytes);
 }
 
-CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode* bad, CUgraphExecUpdateResult* result) {
+CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode* bad,
+                           CUgraphExecUpdateResult* result) {
   CUgraphExecUpdateResultInfo info{};
   const CUresult error = cuGraphExecUpdate_v2(exec, graph, &info);
   if (bad != nullptr) *bad = info.errorNode;

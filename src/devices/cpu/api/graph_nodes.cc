@@ -19,7 +19,8 @@ CUresult add(CUgraphNode* handle, CUgraph graph_handle, const CUgraphNode* nodes
   std::vector<Link> links;
   // Edge data that only kernels understand is refused in front of other nodes.
   const Node other;
-  if (const auto error = read_links(*graph, kernel ? nullptr : &other, nodes, data, count, links)) return error;
+  if (const auto error = read_links(*graph, kernel ? nullptr : &other, nodes, data, count, links))
+    return error;
   Params params;
   if (const auto error = make(*graph, params)) return error;
   *handle = handle_of(*add_node(*graph, std::move(params), links));
@@ -29,12 +30,13 @@ CUresult add(CUgraphNode* handle, CUgraph graph_handle, const CUgraphNode* nodes
 /// The same for parameters of one kind: `make` fills them.
 template <class Kind, class Make>
 CUresult add_kind(CUgraphNode* handle, CUgraph graph, const CUgraphNode* nodes, size_t count, Make make) {
-  return add(handle, graph, nodes, nullptr, count, std::is_same_v<Kind, KernelParams>, [&](Graph& into, Params& params) {
-    Kind kind;
-    if (const CUresult error = make(into, kind)) return error;
-    params = std::move(kind);
-    return CUDA_SUCCESS;
-  });
+  return add(handle, graph, nodes, nullptr, count, std::is_same_v<Kind, KernelParams>,
+             [&](Graph& into, Params& params) {
+               Kind kind;
+               if (const CUresult error = make(into, kind)) return error;
+               params = std::move(kind);
+               return CUDA_SUCCESS;
+             });
 }
 
 /// Looks a node of a kind up and shows its parameters; a null result is refused.
@@ -77,14 +79,15 @@ CUresult change_exec(CUgraphExec exec_handle, CUgraphNode handle, const void* gi
   Kind changed = std::get<Kind>(node->params);
   if (const CUresult error = make(changed)) return error;
   const Params params = std::move(changed);
-  if (check_update(node->params, params, false) != CU_GRAPH_EXEC_UPDATE_SUCCESS) return CUDA_ERROR_INVALID_VALUE;
+  if (check_update(node->params, params, false) != CU_GRAPH_EXEC_UPDATE_SUCCESS)
+    return CUDA_ERROR_INVALID_VALUE;
   apply_update(*exec, *node, params);
   return CUDA_SUCCESS;
 }
 
 CUDA_KERNEL_NODE_PARAMS newer(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
-  return {p.func,           p.gridDimX,     p.gridDimY, p.gridDimZ, p.blockDimX, p.blockDimY, p.blockDimZ,
-          p.sharedMemBytes, p.kernelParams, p.extra,    nullptr,    nullptr};
+  return {p.func,      p.gridDimX,       p.gridDimY,     p.gridDimZ, p.blockDimX, p.blockDimY,
+          p.blockDimZ, p.sharedMemBytes, p.kernelParams, p.extra,    nullptr,     nullptr};
 }
 
 CUresult make_host(const CUDA_HOST_NODE_PARAMS* given, HostParams& host) {
@@ -99,8 +102,8 @@ extern "C" {
 
 // ---- any kind ---------------------------------------------------------------------------
 
-CUresult cuGraphAddNode_v2(CUgraphNode* node, CUgraph graph, const CUgraphNode* nodes, const CUgraphEdgeData* data,
-                           size_t count, CUgraphNodeParams* given) {
+CUresult cuGraphAddNode_v2(CUgraphNode* node, CUgraph graph, const CUgraphNode* nodes,
+                           const CUgraphEdgeData* data, size_t count, CUgraphNodeParams* given) {
   const bool kernel = given != nullptr && given->type == CU_GRAPH_NODE_TYPE_KERNEL;
   return add(node, graph, nodes, data, count, kernel, [&](Graph& into, Params& params) {
     return given == nullptr ? CUDA_ERROR_INVALID_VALUE : make_params(*given, into, nullptr, params);
@@ -131,7 +134,8 @@ CUresult cuGraphExecNodeSetParams(CUgraphExec exec_handle, CUgraphNode handle, C
   }
   Params params;
   if (const auto error = make_params(*given, *node->graph, node, params)) return error;
-  if (check_update(node->params, params, false) != CU_GRAPH_EXEC_UPDATE_SUCCESS) return CUDA_ERROR_INVALID_VALUE;
+  if (check_update(node->params, params, false) != CU_GRAPH_EXEC_UPDATE_SUCCESS)
+    return CUDA_ERROR_INVALID_VALUE;
   apply_update(*exec, *node, params);
   return CUDA_SUCCESS;
 }
@@ -153,19 +157,24 @@ CUresult cuGraphKernelNodeSetParams_v2(CUgraphNode node, const CUDA_KERNEL_NODE_
   return change<KernelParams>(node, given, [&](KernelParams& kernel) { return make_kernel(*given, kernel); });
 }
 
-CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS* given) {
-  return change_exec<KernelParams>(exec, node, given, [&](KernelParams& kernel) { return make_kernel(*given, kernel); });
+CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode node,
+                                           const CUDA_KERNEL_NODE_PARAMS* given) {
+  return change_exec<KernelParams>(exec, node, given,
+                                   [&](KernelParams& kernel) { return make_kernel(*given, kernel); });
 }
 
-CUresult cuGraphKernelNodeGetAttribute(CUgraphNode node, CUkernelNodeAttrID id, CUkernelNodeAttrValue* value) {
+CUresult cuGraphKernelNodeGetAttribute(CUgraphNode node, CUkernelNodeAttrID id,
+                                       CUkernelNodeAttrValue* value) {
   return show<KernelParams>(node, value, [&](const KernelParams& kernel) {
     const auto found = kernel.attributes.find(id);
     *value = found == kernel.attributes.end() ? CUkernelNodeAttrValue{} : found->second;
   });
 }
 
-CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAttrID id, const CUkernelNodeAttrValue* value) {
-  return change<KernelParams>(node, value, [&](KernelParams& kernel) { return set_attribute(kernel, id, *value); });
+CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAttrID id,
+                                       const CUkernelNodeAttrValue* value) {
+  return change<KernelParams>(node, value,
+                              [&](KernelParams& kernel) { return set_attribute(kernel, id, *value); });
 }
 
 CUresult cuGraphKernelNodeCopyAttributes(CUgraphNode to, CUgraphNode from) {
@@ -224,9 +233,10 @@ CUresult cuGraphMemsetNodeSetParams(CUgraphNode node, const CUDA_MEMSET_NODE_PAR
   });
 }
 
-CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS* given,
-                                        CUcontext context) {
-  return change_exec<SetParams>(exec, node, given, [&](SetParams& set) { return make_set(*given, context, set); });
+CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node,
+                                        const CUDA_MEMSET_NODE_PARAMS* given, CUcontext context) {
+  return change_exec<SetParams>(exec, node, given,
+                                [&](SetParams& set) { return make_set(*given, context, set); });
 }
 
 // ---- host functions, children, empty nodes ----------------------------------------------
@@ -245,7 +255,8 @@ CUresult cuGraphHostNodeSetParams(CUgraphNode node, const CUDA_HOST_NODE_PARAMS*
   return change<HostParams>(node, given, [&](HostParams& host) { return make_host(given, host); });
 }
 
-CUresult cuGraphExecHostNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_HOST_NODE_PARAMS* given) {
+CUresult cuGraphExecHostNodeSetParams(CUgraphExec exec, CUgraphNode node,
+                                      const CUDA_HOST_NODE_PARAMS* given) {
   return change_exec<HostParams>(exec, node, given, [&](HostParams& host) { return make_host(given, host); });
 }
 
@@ -279,8 +290,9 @@ CUresult cuGraphAddEmptyNode(CUgraphNode* node, CUgraph graph, const CUgraphNode
 
 CUresult cuGraphAddEventRecordNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* nodes, size_t count,
                                    CUevent event) {
-  return add_kind<RecordParams>(node, graph, nodes, count,
-                                [&](Graph&, RecordParams& record) { return make_event(event, record.event); });
+  return add_kind<RecordParams>(node, graph, nodes, count, [&](Graph&, RecordParams& record) {
+    return make_event(event, record.event);
+  });
 }
 
 CUresult cuGraphEventRecordNodeGetEvent(CUgraphNode node, CUevent* event) {
@@ -289,7 +301,8 @@ CUresult cuGraphEventRecordNodeGetEvent(CUgraphNode node, CUevent* event) {
 }
 
 CUresult cuGraphEventRecordNodeSetEvent(CUgraphNode node, CUevent event) {
-  return change<RecordParams>(node, event, [&](RecordParams& record) { return make_event(event, record.event); });
+  return change<RecordParams>(node, event,
+                              [&](RecordParams& record) { return make_event(event, record.event); });
 }
 
 CUresult cuGraphExecEventRecordNodeSetEvent(CUgraphExec exec, CUgraphNode node, CUevent event) {
@@ -313,7 +326,8 @@ CUresult cuGraphEventWaitNodeSetEvent(CUgraphNode node, CUevent event) {
 }
 
 CUresult cuGraphExecEventWaitNodeSetEvent(CUgraphExec exec, CUgraphNode node, CUevent event) {
-  return change_exec<WaitParams>(exec, node, event, [&](WaitParams& wait) { return make_event(event, wait.event); });
+  return change_exec<WaitParams>(exec, node, event,
+                                 [&](WaitParams& wait) { return make_event(event, wait.event); });
 }
 
 // ---- memory -----------------------------------------------------------------------------
@@ -362,7 +376,8 @@ CUresult cuGraphBatchMemOpNodeSetParams(CUgraphNode node, const CUDA_BATCH_MEM_O
 
 CUresult cuGraphExecBatchMemOpNodeSetParams(CUgraphExec exec, CUgraphNode node,
                                             const CUDA_BATCH_MEM_OP_NODE_PARAMS* given) {
-  return change_exec<BatchParams>(exec, node, given, [&](BatchParams& batch) { return make_batch(*given, batch); });
+  return change_exec<BatchParams>(exec, node, given,
+                                  [&](BatchParams& batch) { return make_batch(*given, batch); });
 }
 
 // ---- older forms ------------------------------------------------------------------------
@@ -389,7 +404,7 @@ CUresult cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v1
   return show<KernelParams>(node, shown, [&](KernelParams& kernel) {
     CUDA_KERNEL_NODE_PARAMS p;
     show_kernel(kernel, p);
-    *shown = {p.func,      p.gridDimX,   p.gridDimY,       p.gridDimZ,     p.blockDimX,
+    *shown = {p.func,      p.gridDimX,  p.gridDimY,       p.gridDimZ,     p.blockDimX,
               p.blockDimY, p.blockDimZ, p.sharedMemBytes, p.kernelParams, p.extra};
   });
 }
@@ -400,7 +415,8 @@ CUresult cuGraphKernelNodeSetParams(CUgraphNode node, const CUDA_KERNEL_NODE_PAR
   return cuGraphKernelNodeSetParams_v2(node, &params);
 }
 
-CUresult cuGraphExecKernelNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1* given) {
+CUresult cuGraphExecKernelNodeSetParams(CUgraphExec exec, CUgraphNode node,
+                                        const CUDA_KERNEL_NODE_PARAMS_v1* given) {
   if (given == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto params = newer(*given);
   return cuGraphExecKernelNodeSetParams_v2(exec, node, &params);

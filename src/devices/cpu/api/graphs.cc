@@ -22,7 +22,8 @@ CUresult list(const std::vector<Handle>& all, Handle* out, Count* count) {
 }
 
 /// One side of a node's edges, with their data.
-CUresult list_links(const std::vector<Link>& links, CUgraphNode* nodes, CUgraphEdgeData* data, size_t* count) {
+CUresult list_links(const std::vector<Link>& links, CUgraphNode* nodes, CUgraphEdgeData* data,
+                    size_t* count) {
   if (count == nullptr || (nodes == nullptr && data != nullptr)) return CUDA_ERROR_INVALID_VALUE;
   std::vector<CUgraphNode> all;
   for (const auto& link : links) {
@@ -54,8 +55,8 @@ struct Edge {
 };
 
 /// Reads edges by their ends; both must be nodes of the graph.
-CUresult read_edges(const Graph& graph, const CUgraphNode* from, const CUgraphNode* to, const CUgraphEdgeData* data,
-                    size_t count, std::vector<Edge>& edges) {
+CUresult read_edges(const Graph& graph, const CUgraphNode* from, const CUgraphNode* to,
+                    const CUgraphEdgeData* data, size_t count, std::vector<Edge>& edges) {
   if (count > 0 && (from == nullptr || to == nullptr)) return CUDA_ERROR_INVALID_VALUE;
   for (size_t i = 0; i < count; ++i) {
     Edge edge{node_of(from[i]), node_of(to[i]), data != nullptr ? data[i] : CUgraphEdgeData{}};
@@ -252,8 +253,8 @@ CUresult cuGraphDebugDotPrint(CUgraph handle, const char* path, unsigned flags) 
   return write_dot(*graph, path, flags);
 }
 
-CUresult cuGraphConditionalHandleCreate(CUgraphConditionalHandle* handle, CUgraph graph_handle, CUcontext context,
-                                        unsigned value, unsigned flags) {
+CUresult cuGraphConditionalHandleCreate(CUgraphConditionalHandle* handle, CUgraph graph_handle,
+                                        CUcontext context, unsigned value, unsigned flags) {
   const GraphLock lock(graph_mutex());
   GraphRef graph;
   if (const auto error = with_graph(graph_handle, graph)) return error;
@@ -275,7 +276,8 @@ CUresult cuGraphConditionalHandleCreate(CUgraphConditionalHandle* handle, CUgrap
 CUresult cuUserObjectCreate(CUuserObject* handle, void* pointer, CUhostFn destroy, unsigned references,
                             unsigned flags) {
   if (const auto error = initialised()) return error;
-  if (handle == nullptr || destroy == nullptr || bad_count(references) || flags != CU_USER_OBJECT_NO_DESTRUCTOR_SYNC) {
+  if (handle == nullptr || destroy == nullptr || bad_count(references) ||
+      flags != CU_USER_OBJECT_NO_DESTRUCTOR_SYNC) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   auto object = std::make_shared<UserObject>();
@@ -347,7 +349,8 @@ CUresult cuDeviceGetGraphMemAttribute(CUdevice ordinal, CUgraphMem_attribute att
   }
   const GraphLock lock(graph_mutex());
   const auto use = graph_memory_use(*device);
-  const bool high = attribute == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH || attribute == CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH;
+  const bool high =
+      attribute == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH || attribute == CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH;
   *static_cast<cuuint64_t*>(value) = high ? use.high : use.now;
   return CUDA_SUCCESS;
 }
@@ -385,7 +388,8 @@ CUresult cuGraphNodeGetDependentNodes(CUgraphNode node, CUgraphNode* nodes, size
 CUresult cuGraphAddDependencies(CUgraph graph, const CUgraphNode* from, const CUgraphNode* to, size_t count) {
   return cuGraphAddDependencies_v2(graph, from, to, nullptr, count);
 }
-CUresult cuGraphRemoveDependencies(CUgraph graph, const CUgraphNode* from, const CUgraphNode* to, size_t count) {
+CUresult cuGraphRemoveDependencies(CUgraph graph, const CUgraphNode* from, const CUgraphNode* to,
+                                   size_t count) {
   return cuGraphRemoveDependencies_v2(graph, from, to, nullptr, count);
 }
 

@@ -216,8 +216,8 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, voi
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     if (const auto error = read_attribute(config->attrs[i], shape, event)) return error;
   }
-  if (const auto error = launch(function, shape, config->hStream, parameters, extra,
-                                {config->attrs, config->numAttrs})) {
+  if (const auto error =
+          launch(function, shape, config->hStream, parameters, extra, {config->attrs, config->numAttrs})) {
     return error;
   }
   return event ? cuEventRecord(event, config->hStream) : CUDA_SUCCESS;

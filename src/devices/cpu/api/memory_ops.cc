@@ -69,7 +69,8 @@ CUresult submit(CUstream handle, const CUstreamBatchMemOpParams* operations, uns
   for (unsigned i = 0; i < count; ++i) {
     Task task;
     const auto& one = operations[i];
-    if (is_wait(one)) task.ready = [stream = stream.get(), one] { return memory_op_ready(*stream->context, one); };
+    if (is_wait(one))
+      task.ready = [stream = stream.get(), one] { return memory_op_ready(*stream->context, one); };
     task.run = [stream = stream.get(), one](CUresult) { return run_memory_op(*stream->context, one); };
     state().scheduler.enqueue(stream, std::move(task));
   }

@@ -27,7 +27,8 @@ CUresult refuse_implicit(const Stream& stream) {
   for (const auto& capture : captures()) {
     for (const auto& weak : capture->streams) {
       const auto other = weak.lock();
-      if (other && other->context == stream.context && other->blocking()) return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+      if (other && other->context == stream.context && other->blocking())
+        return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
     }
   }
   return CUDA_SUCCESS;
@@ -83,7 +84,8 @@ bool joined(const Capture& capture, const StreamCapture& origin) {
   return std::ranges::all_of(capture.streams, [&](const std::weak_ptr<Stream>& weak) {
     const auto stream = weak.lock();
     if (!stream || !stream->capture) return true;
-    return std::ranges::all_of(stream->capture->next, [&](const Link& link) { return reached.contains(link.node); });
+    return std::ranges::all_of(stream->capture->next,
+                               [&](const Link& link) { return reached.contains(link.node); });
   });
 }
 
@@ -102,7 +104,8 @@ NodeRef append(StreamCapture& part, Params params) {
 
 }  // namespace
 
-std::optional<CUresult> captured(const StreamRef& stream, const std::function<CUresult(Graph&, Params&)>& make) {
+std::optional<CUresult> captured(const StreamRef& stream,
+                                 const std::function<CUresult(Graph&, Params&)>& make) {
   if (!any()) return std::nullopt;
   const GraphLock lock(graph_mutex());
   if (const auto error = break_implicit(*stream)) return error;
@@ -156,7 +159,8 @@ CUresult refuse_unsafe() {
   const GraphLock lock(graph_mutex());
   CUresult error = CUDA_SUCCESS;
   for (const auto& capture : captures()) {
-    const bool mine = capture->thread == std::this_thread::get_id() && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED;
+    const bool mine =
+        capture->thread == std::this_thread::get_id() && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED;
     const bool global =
         thread_mode == CU_STREAM_CAPTURE_MODE_GLOBAL && capture->mode == CU_STREAM_CAPTURE_MODE_GLOBAL;
     if (!mine && !global) continue;
@@ -178,7 +182,8 @@ CUresult refuse_captured_event(Event& event) {
   return CUDA_ERROR_CAPTURED_EVENT;
 }
 
-std::optional<CUresult> capture_record(const StreamRef& stream, const std::shared_ptr<Event>& event, unsigned flags) {
+std::optional<CUresult> capture_record(const StreamRef& stream, const std::shared_ptr<Event>& event,
+                                       unsigned flags) {
   if (!any()) return std::nullopt;
   const GraphLock lock(graph_mutex());
   if (const auto error = break_implicit(*stream)) return error;
@@ -196,7 +201,8 @@ std::optional<CUresult> capture_record(const StreamRef& stream, const std::share
   return CUDA_SUCCESS;
 }
 
-std::optional<CUresult> capture_wait(const StreamRef& stream, const std::shared_ptr<Event>& event, unsigned flags) {
+std::optional<CUresult> capture_wait(const StreamRef& stream, const std::shared_ptr<Event>& event,
+                                     unsigned flags) {
   std::shared_ptr<EventCapture> from;
   {
     const std::lock_guard lock(event->mutex);
@@ -261,7 +267,8 @@ CUresult begin(CUstream handle, CUstreamCaptureMode mode, CUgraph graph_handle, 
   static std::atomic<std::uint64_t> ids{1};
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
-  if (mode < CU_STREAM_CAPTURE_MODE_GLOBAL || mode > CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_ERROR_INVALID_VALUE;
+  if (mode < CU_STREAM_CAPTURE_MODE_GLOBAL || mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+    return CUDA_ERROR_INVALID_VALUE;
   const GraphLock lock(graph_mutex());
   if (stream->legacy) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
@@ -350,11 +357,15 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
     return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
   }
   CUresult error = CUDA_SUCCESS;
-  if (capture->invalid) error = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-  else if (!joined(*capture, *part)) error = CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
+  if (capture->invalid)
+    error = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+  else if (!joined(*capture, *part))
+    error = CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
   leave(capture);
-  if (error == CUDA_SUCCESS) *graph = handle_of(*capture->graph);
-  else if (!capture->to_graph) forget_graph(capture->graph);
+  if (error == CUDA_SUCCESS)
+    *graph = handle_of(*capture->graph);
+  else if (!capture->to_graph)
+    forget_graph(capture->graph);
   return error;
 }
 
@@ -362,18 +373,19 @@ CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
   return info(stream, status, nullptr, nullptr, nullptr, nullptr, nullptr);
 }
 
-CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph,
-                                   const CUgraphNode** nodes, size_t* count) {
+CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id,
+                                   CUgraph* graph, const CUgraphNode** nodes, size_t* count) {
   return info(stream, status, id, graph, nodes, nullptr, count);
 }
 
-CUresult cuStreamGetCaptureInfo_v3(CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph,
-                                   const CUgraphNode** nodes, const CUgraphEdgeData** data, size_t* count) {
+CUresult cuStreamGetCaptureInfo_v3(CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id,
+                                   CUgraph* graph, const CUgraphNode** nodes, const CUgraphEdgeData** data,
+                                   size_t* count) {
   return info(stream, status, id, graph, nodes, data, count);
 }
 
-CUresult cuStreamUpdateCaptureDependencies_v2(CUstream handle, CUgraphNode* nodes, const CUgraphEdgeData* data,
-                                              size_t count, unsigned flags) {
+CUresult cuStreamUpdateCaptureDependencies_v2(CUstream handle, CUgraphNode* nodes,
+                                              const CUgraphEdgeData* data, size_t count, unsigned flags) {
   StreamRef stream;
   if (const auto error = stream_of(handle, stream)) return error;
   if (flags > CU_STREAM_SET_CAPTURE_DEPENDENCIES) return CUDA_ERROR_INVALID_VALUE;
@@ -382,8 +394,10 @@ CUresult cuStreamUpdateCaptureDependencies_v2(CUstream handle, CUgraphNode* node
   if (const auto error = active(stream, part)) return error;
   std::vector<Link> links;
   if (const auto error = read_links(*part->capture->graph, nullptr, nodes, data, count, links)) return error;
-  if (flags == CU_STREAM_SET_CAPTURE_DEPENDENCIES) part->next = std::move(links);
-  else add_links(part->next, links);
+  if (flags == CU_STREAM_SET_CAPTURE_DEPENDENCIES)
+    part->next = std::move(links);
+  else
+    add_links(part->next, links);
   return CUDA_SUCCESS;
 }
 
@@ -408,7 +422,8 @@ CUresult cuStreamGetCaptureInfo(CUstream stream, CUstreamCaptureStatus* status, 
   return info(stream, status, id, nullptr, nullptr, nullptr, nullptr);
 }
 
-CUresult cuStreamUpdateCaptureDependencies(CUstream stream, CUgraphNode* nodes, size_t count, unsigned flags) {
+CUresult cuStreamUpdateCaptureDependencies(CUstream stream, CUgraphNode* nodes, size_t count,
+                                           unsigned flags) {
   return cuStreamUpdateCaptureDependencies_v2(stream, nodes, nullptr, count, flags);
 }
 

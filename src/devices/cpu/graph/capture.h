@@ -41,9 +41,10 @@ struct EventCapture {
   std::vector<Link> nodes;
 };
 
-/// For a call that puts work into `stream`: nothing if the stream is to run it. Otherwise what the call returns:
-/// `make` was asked for a node and it was added, or an error that the rules of capture have for it.
-std::optional<CUresult> captured(const StreamRef& stream, const std::function<CUresult(Graph&, Params&)>& make);
+/// For a call that puts work into `stream`: nothing if the stream is to run it. Otherwise what the call
+/// returns: `make` was asked for a node and it was added, or an error that the rules of capture have for it.
+std::optional<CUresult> captured(const StreamRef& stream,
+                                 const std::function<CUresult(Graph&, Params&)>& make);
 /// The same for calls that cannot be captured (synchronising, querying): the capture is invalidated.
 CUresult refuse_capture(const StreamRef& stream);
 /// For a call that waits for everything in a context.
@@ -54,8 +55,10 @@ CUresult refuse_unsafe();
 CUresult refuse_captured_event(Event& event);
 
 /// cuEventRecord and cuStreamWaitEvent where a capture is concerned.
-std::optional<CUresult> capture_record(const StreamRef& stream, const std::shared_ptr<Event>& event, unsigned flags);
-std::optional<CUresult> capture_wait(const StreamRef& stream, const std::shared_ptr<Event>& event, unsigned flags);
+std::optional<CUresult> capture_record(const StreamRef& stream, const std::shared_ptr<Event>& event,
+                                       unsigned flags);
+std::optional<CUresult> capture_wait(const StreamRef& stream, const std::shared_ptr<Event>& event,
+                                     unsigned flags);
 
 /// Before a stream or an event is destroyed.
 void stream_destroyed(const StreamRef& stream);

@@ -53,7 +53,8 @@ class Writer {
     for (const auto& node : graph.nodes) {
       for (const auto& link : node->after) {
         out_ << "\"graph_" << id << "_node_" << node->number << "\" -> \"graph_" << id << "_node_"
-             << link.node->number << "\" [style=\"" << (default_edge(link.data) ? "solid" : "dashed") << "\"];\n";
+             << link.node->number << "\" [style=\"" << (default_edge(link.data) ? "solid" : "dashed")
+             << "\"];\n";
       }
     }
     out_ << "}\n";
@@ -69,12 +70,16 @@ class Writer {
       text.append("\\<\\<\\<").append(triple(shape.grid)).append(",").append(triple(shape.block)).append(",");
       text.append(std::to_string(shape.shared)).append("\\>\\>\\>");
     } else if (const auto* copy = std::get_if<CopyParams>(&node.params)) {
-      text.append(" | {").append(place(copy->copy.srcMemoryType)).append(" to ").append(place(copy->copy.dstMemoryType));
+      text.append(" | {")
+          .append(place(copy->copy.srcMemoryType))
+          .append(" to ")
+          .append(place(copy->copy.dstMemoryType));
       text.append(" | ").append(std::to_string(copy->copy.WidthInBytes)).append("}");
     } else if (const auto* set = std::get_if<SetParams>(&node.params)) {
       text.append(" | {value | ").append(std::to_string(set->set.value)).append("}");
     }
-    const bool handles = (flags_ & (CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE | CU_GRAPH_DEBUG_DOT_FLAGS_HANDLES)) != 0;
+    const bool handles =
+        (flags_ & (CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE | CU_GRAPH_DEBUG_DOT_FLAGS_HANDLES)) != 0;
     if (handles) text.append(" | {handle | ").append(std::to_string(node.handle)).append("}");
     return text;
   }

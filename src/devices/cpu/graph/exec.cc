@@ -27,8 +27,8 @@ struct Plan {
     unsigned before = 0;
   };
   std::vector<Step> steps;
-  unsigned slots = 0;       // of the whole tree
-  bool user_code = false;   // calls the application, or may wait for others
+  unsigned slots = 0;      // of the whole tree
+  bool user_code = false;  // calls the application, or may wait for others
   std::vector<std::shared_ptr<Condition>> defaults;
 };
 
@@ -71,7 +71,9 @@ unsigned add_batch(const BatchParams& batch, Plan& plan) {
   for (std::size_t i = 0; i < batch.operations.size(); ++i) {
     Plan::Step step;
     step.kind = Kind::kWaitMemory;
-    step.ready = [context = batch.context, one = batch.operations[i]] { return memory_op_ready(*context, one); };
+    step.ready = [context = batch.context, one = batch.operations[i]] {
+      return memory_op_ready(*context, one);
+    };
     step.work = [context = batch.context, one = batch.operations[i]] { return run_memory_op(*context, one); };
     if (i > 0) {
       step.before = 1;

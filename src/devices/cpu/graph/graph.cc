@@ -23,17 +23,18 @@ ExecRef exec_of(CUgraphExec handle) { return graph_tables().execs.find(handle); 
 CUgraphNodeType Node::type() const {
   // In the order of Params.
   constexpr std::array kTypes{
-      CU_GRAPH_NODE_TYPE_EMPTY,        CU_GRAPH_NODE_TYPE_KERNEL,       CU_GRAPH_NODE_TYPE_MEMCPY,
-      CU_GRAPH_NODE_TYPE_MEMSET,       CU_GRAPH_NODE_TYPE_HOST,         CU_GRAPH_NODE_TYPE_GRAPH,
-      CU_GRAPH_NODE_TYPE_WAIT_EVENT,   CU_GRAPH_NODE_TYPE_EVENT_RECORD, CU_GRAPH_NODE_TYPE_MEM_ALLOC,
-      CU_GRAPH_NODE_TYPE_MEM_FREE,     CU_GRAPH_NODE_TYPE_BATCH_MEM_OP, CU_GRAPH_NODE_TYPE_CONDITIONAL};
+      CU_GRAPH_NODE_TYPE_EMPTY,      CU_GRAPH_NODE_TYPE_KERNEL,       CU_GRAPH_NODE_TYPE_MEMCPY,
+      CU_GRAPH_NODE_TYPE_MEMSET,     CU_GRAPH_NODE_TYPE_HOST,         CU_GRAPH_NODE_TYPE_GRAPH,
+      CU_GRAPH_NODE_TYPE_WAIT_EVENT, CU_GRAPH_NODE_TYPE_EVENT_RECORD, CU_GRAPH_NODE_TYPE_MEM_ALLOC,
+      CU_GRAPH_NODE_TYPE_MEM_FREE,   CU_GRAPH_NODE_TYPE_BATCH_MEM_OP, CU_GRAPH_NODE_TYPE_CONDITIONAL};
   static_assert(kTypes.size() == std::variant_size_v<Params>);
   return kTypes[params.index()];
 }
 
 Graph::~Graph() {
   for (const auto& condition : conditions) {
-    if (condition->graph.expired()) graph_tables().conditions.remove(reinterpret_cast<void*>(condition->handle));
+    if (condition->graph.expired())
+      graph_tables().conditions.remove(reinterpret_cast<void*>(condition->handle));
   }
   for (const auto& [object, count] : objects) release_object(object, count);
 }
@@ -65,7 +66,9 @@ void forget_node(const Node& node) {
   for (const auto& graph : inner(node)) forget_graph(graph);
 }
 
-bool is_kernel(const Node* node) { return node != nullptr && std::holds_alternative<KernelParams>(node->params); }
+bool is_kernel(const Node* node) {
+  return node != nullptr && std::holds_alternative<KernelParams>(node->params);
+}
 
 CUresult check_edge(const Node& from, bool to_kernel, const CUgraphEdgeData& data) {
   for (const unsigned char byte : data.reserved) {
@@ -87,7 +90,9 @@ void forget_graph(const GraphRef& graph) {
   for (const auto& node : graph->nodes) forget_node(*node);
 }
 
-bool default_edge(const CUgraphEdgeData& data) { return data.from_port == 0 && data.to_port == 0 && data.type == 0; }
+bool default_edge(const CUgraphEdgeData& data) {
+  return data.from_port == 0 && data.to_port == 0 && data.type == 0;
+}
 
 CUresult read_links(const Graph& graph, const Node* to, const CUgraphNode* nodes, const CUgraphEdgeData* data,
                     std::size_t count, std::vector<Link>& links) {

@@ -123,8 +123,9 @@ struct ConditionalParams {
   std::vector<GraphRef> bodies;
   std::shared_ptr<std::vector<CUgraph>> handles;  // the array that the creator was given
 };
-using Params = std::variant<EmptyParams, KernelParams, CopyParams, SetParams, HostParams, ChildParams,
-                            WaitParams, RecordParams, AllocParams, FreeParams, BatchParams, ConditionalParams>;
+using Params =
+    std::variant<EmptyParams, KernelParams, CopyParams, SetParams, HostParams, ChildParams, WaitParams,
+                 RecordParams, AllocParams, FreeParams, BatchParams, ConditionalParams>;
 
 struct Link {
   Node* node = nullptr;

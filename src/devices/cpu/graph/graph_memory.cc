@@ -36,7 +36,9 @@ std::array<GraphMemoryUse, kMaxDevices>& uses() {
 
 }  // namespace
 
-GraphMemoryUse graph_memory_use(const Device& device) { return uses()[static_cast<std::size_t>(device.ordinal)]; }
+GraphMemoryUse graph_memory_use(const Device& device) {
+  return uses()[static_cast<std::size_t>(device.ordinal)];
+}
 
 void reset_graph_memory_high(const Device& device) {
   auto& use = uses()[static_cast<std::size_t>(device.ordinal)];
@@ -49,8 +51,10 @@ void set_live(const GraphMemoryRef& memory, bool live) {
   if (!live && memory->live) use.now -= memory->bytes;
   use.high = std::max(use.high, use.now);
   memory->live = live;
-  if (live) graph_tables().live[memory->address] = memory;
-  else graph_tables().live.erase(memory->address);
+  if (live)
+    graph_tables().live[memory->address] = memory;
+  else
+    graph_tables().live.erase(memory->address);
 }
 
 bool free_graph_memory(CUdeviceptr address, CUresult& result) {

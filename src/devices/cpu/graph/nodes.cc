@@ -112,10 +112,11 @@ CUresult make_copy(const CUDA_MEMCPY3D& given, CUcontext handle, CopyParams& par
 
 CUresult make_set(const CUDA_MEMSET_NODE_PARAMS& given, CUcontext handle, SetParams& params) {
   if (const auto error = node_context(handle, params.context)) return error;
-  if (given.elementSize != 1 && given.elementSize != 2 && given.elementSize != 4) return CUDA_ERROR_INVALID_VALUE;
+  if (given.elementSize != 1 && given.elementSize != 2 && given.elementSize != 4)
+    return CUDA_ERROR_INVALID_VALUE;
   if (given.dst == 0 || given.width == 0 || given.height == 0) return CUDA_ERROR_INVALID_VALUE;
-  if (const auto error = check_set(*params.context, given.dst, given.pitch, given.elementSize, given.width,
-                                   given.height)) {
+  if (const auto error =
+          check_set(*params.context, given.dst, given.pitch, given.elementSize, given.width, given.height)) {
     return error;
   }
   params.set = given;
@@ -135,15 +136,19 @@ CUresult make_batch(const CUDA_BATCH_MEM_OP_NODE_PARAMS& given, BatchParams& par
   }
   params.operations.assign(given.paramArray, given.paramArray + given.count);
   for (const auto& one : params.operations) {
-    const bool wide = one.operation == CU_STREAM_MEM_OP_WAIT_VALUE_64 || one.operation == CU_STREAM_MEM_OP_WRITE_VALUE_64;
-    const bool write = one.operation == CU_STREAM_MEM_OP_WRITE_VALUE_32 || one.operation == CU_STREAM_MEM_OP_WRITE_VALUE_64;
-    const bool wait = one.operation == CU_STREAM_MEM_OP_WAIT_VALUE_32 || one.operation == CU_STREAM_MEM_OP_WAIT_VALUE_64;
+    const bool wide =
+        one.operation == CU_STREAM_MEM_OP_WAIT_VALUE_64 || one.operation == CU_STREAM_MEM_OP_WRITE_VALUE_64;
+    const bool write =
+        one.operation == CU_STREAM_MEM_OP_WRITE_VALUE_32 || one.operation == CU_STREAM_MEM_OP_WRITE_VALUE_64;
+    const bool wait =
+        one.operation == CU_STREAM_MEM_OP_WAIT_VALUE_32 || one.operation == CU_STREAM_MEM_OP_WAIT_VALUE_64;
     if (one.operation == CU_STREAM_MEM_OP_BARRIER) continue;
     if (!write && !wait) return CUDA_ERROR_INVALID_VALUE;
     // Both structures begin alike.
     const CUdeviceptr address = one.waitValue.address;
     const std::uint64_t bytes = wide ? 8 : 4;
-    if (address % bytes != 0 || !accessible(*params.context, address, bytes, write)) return CUDA_ERROR_INVALID_VALUE;
+    if (address % bytes != 0 || !accessible(*params.context, address, bytes, write))
+      return CUDA_ERROR_INVALID_VALUE;
   }
   params.flags = given.flags;
   return CUDA_SUCCESS;
@@ -175,7 +180,8 @@ CUresult make_alloc(CUDA_MEM_ALLOC_NODE_PARAMS& given, Graph& graph, AllocParams
   memory->owner = graph.weak_from_this();
   graph_tables().memory[address] = memory;
   graph.has_memory = true;
-  if (given.accessDescCount > 0) params.access.assign(given.accessDescs, given.accessDescs + given.accessDescCount);
+  if (given.accessDescCount > 0)
+    params.access.assign(given.accessDescs, given.accessDescs + given.accessDescCount);
   params.alloc = given;
   params.alloc.dptr = given.dptr = address;
   params.alloc.accessDescs = nullptr;
@@ -199,7 +205,8 @@ CUresult make_free(CUdeviceptr address, Graph& graph, FreeParams& params) {
   return CUDA_SUCCESS;
 }
 
-CUresult make_child(CUgraph handle, CUgraphChildGraphNodeOwnership ownership, Graph& parent, ChildParams& params) {
+CUresult make_child(CUgraph handle, CUgraphChildGraphNodeOwnership ownership, Graph& parent,
+                    ChildParams& params) {
   const auto child = graph_of(handle);
   if (!child || child->capturing) return CUDA_ERROR_INVALID_VALUE;
   if (ownership != CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE && ownership != CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE) {
@@ -258,8 +265,9 @@ CUresult make_conditional(CUDA_CONDITIONAL_NODE_PARAMS& given, Graph& graph, Con
 namespace {
 
 CUresult make_kernel_of(const CUDA_KERNEL_NODE_PARAMS_v3& g, const Node* node, Params& params) {
-  const CUDA_KERNEL_NODE_PARAMS given{g.func,      g.gridDimX,       g.gridDimY,     g.gridDimZ, g.blockDimX, g.blockDimY,
-                                      g.blockDimZ, g.sharedMemBytes, g.kernelParams, g.extra,    g.kern,      g.ctx};
+  const CUDA_KERNEL_NODE_PARAMS given{g.func,         g.gridDimX,  g.gridDimY,  g.gridDimZ,
+                                      g.blockDimX,    g.blockDimY, g.blockDimZ, g.sharedMemBytes,
+                                      g.kernelParams, g.extra,     g.kern,      g.ctx};
   // Attributes stay when parameters are set.
   KernelParams kernel = node != nullptr ? std::get<KernelParams>(node->params) : KernelParams{};
   if (const auto error = make_kernel(given, kernel)) return error;

@@ -10,7 +10,8 @@ namespace {
 using Result = CUgraphExecUpdateResult;
 
 Result check_kernel(const KernelParams& from, const KernelParams& to) {
-  if (from.module->context != to.module->context) return CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE;
+  if (from.module->context != to.module->context)
+    return CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE;
   if (from.shape.cooperative != to.shape.cooperative) return CU_GRAPH_EXEC_UPDATE_ERROR_ATTRIBUTES_CHANGED;
   return CU_GRAPH_EXEC_UPDATE_SUCCESS;
 }
@@ -27,9 +28,10 @@ int memory_kind(CUmemorytype type, const void* host, CUdeviceptr device) {
 Result check_copy(const CopyParams& from, const CopyParams& to, bool whole_graph) {
   const auto& a = from.copy;
   const auto& b = to.copy;
-  const bool same_places =
-      memory_kind(a.srcMemoryType, a.srcHost, a.srcDevice) == memory_kind(b.srcMemoryType, b.srcHost, b.srcDevice) &&
-      memory_kind(a.dstMemoryType, a.dstHost, a.dstDevice) == memory_kind(b.dstMemoryType, b.dstHost, b.dstDevice);
+  const bool same_places = memory_kind(a.srcMemoryType, a.srcHost, a.srcDevice) ==
+                               memory_kind(b.srcMemoryType, b.srcHost, b.srcDevice) &&
+                           memory_kind(a.dstMemoryType, a.dstHost, a.dstDevice) ==
+                               memory_kind(b.dstMemoryType, b.dstHost, b.dstDevice);
   if (!same_places) return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
   const auto flat = [](const CUDA_MEMCPY3D& copy) { return copy.Height <= 1 && copy.Depth <= 1; };
   if (!whole_graph && (!flat(a) || !flat(b))) return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
@@ -39,7 +41,8 @@ Result check_copy(const CopyParams& from, const CopyParams& to, bool whole_graph
 Result check_set(const SetParams& from, const SetParams& to) {
   const auto& a = from.set;
   const auto& b = to.set;
-  if (memory_kind(CU_MEMORYTYPE_DEVICE, nullptr, a.dst) != memory_kind(CU_MEMORYTYPE_DEVICE, nullptr, b.dst)) {
+  if (memory_kind(CU_MEMORYTYPE_DEVICE, nullptr, a.dst) !=
+      memory_kind(CU_MEMORYTYPE_DEVICE, nullptr, b.dst)) {
     return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
   }
   if (a.height != b.height) return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
@@ -55,7 +58,8 @@ Result check_batch(const BatchParams& from, const BatchParams& to) {
     return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
   }
   for (std::size_t i = 0; i < from.operations.size(); ++i) {
-    if (kind(from.operations[i]) != kind(to.operations[i])) return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
+    if (kind(from.operations[i]) != kind(to.operations[i]))
+      return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
   }
   return CU_GRAPH_EXEC_UPDATE_SUCCESS;
 }
@@ -66,7 +70,8 @@ class Pairing {
   explicit Pairing(CUgraphExecUpdateResultInfo& info) : info_(info) {}
 
   [[nodiscard]] bool match(const Graph& mine, const Graph& theirs) {
-    if (mine.nodes.size() != theirs.nodes.size()) return fail(CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, nullptr);
+    if (mine.nodes.size() != theirs.nodes.size())
+      return fail(CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, nullptr);
     const auto exits = exits_of(mine), their_exits = exits_of(theirs);
     if (exits.size() != their_exits.size()) {
       const Node* extra = their_exits.size() > exits.size() ? their_exits[exits.size()] : nullptr;
@@ -166,12 +171,14 @@ CUresult update(Exec& exec, const Graph& mine, const Graph& theirs, CUgraphExecU
 }  // namespace
 
 CUgraphExecUpdateResult check_update(const Params& from, const Params& to, bool whole_graph) {
-  if (const auto* kernel = std::get_if<KernelParams>(&from)) return check_kernel(*kernel, std::get<KernelParams>(to));
+  if (const auto* kernel = std::get_if<KernelParams>(&from))
+    return check_kernel(*kernel, std::get<KernelParams>(to));
   if (const auto* copy = std::get_if<CopyParams>(&from)) {
     return check_copy(*copy, std::get<CopyParams>(to), whole_graph);
   }
   if (const auto* set = std::get_if<SetParams>(&from)) return check_set(*set, std::get<SetParams>(to));
-  if (const auto* batch = std::get_if<BatchParams>(&from)) return check_batch(*batch, std::get<BatchParams>(to));
+  if (const auto* batch = std::get_if<BatchParams>(&from))
+    return check_batch(*batch, std::get<BatchParams>(to));
   if (const auto* conditional = std::get_if<ConditionalParams>(&from)) {
     const auto& other = std::get<ConditionalParams>(to);
     return conditional->type == other.type && conditional->bodies.size() == other.bodies.size()
