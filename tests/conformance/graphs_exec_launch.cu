@@ -1,0 +1,275 @@
+// Executable graphs: instantiation, launches and their order, memory that outlives a launch, conditions.
+#include "case.h"
+
+__global__ void add(int* out, int value) { *out += value; }
+
+static int read(const int* from) {
+  int value = -1;
+  NEED(cudaMemcpy(&value, from, sizeof value, cudaMemcpyDeviceToHost));
+  return value;
+}
+
+static int* make_ints() {
+  int* memory = nullptr;
+  NEED(cudaMalloc(&memory, 256));
+  NEED(cudaMemset(memory, 0, 256));
+  return memory;
+}
+
+static cudaGraph_t make_graph() {
+  cudaGraph_t graph = nullptr;
+  NEED(cudaGraphCreate(&graph, 0));
+  return graph;
+}
+
+static cudaGraphNode_t add_add(cudaGraph_t graph, int* out, int value, std::vector<cudaGraphNode_t> after = {}) {
+  void* arguments[] = {&out, &value};
+  cudaKernelNodeParams params{};
+  params.func = reinterpret_cast<void*>(add);
+  params.gridDim = params.blockDim = {1, 1, 1};
+  params.kernelParams = arguments;
+  cudaGraphNode_t node = nullptr;
+  NEED(cudaGraphAddKernelNode(&node, graph, after.data(), after.size(), &params));
+  return node;
+}
+
+CASE(instantiation_errors) {
+  cudaGraph_t graph = make_graph();
+  cudaGraphExec_t exec = nullptr;
+  SHOW(cudaGraphInstantiate(nullptr, graph, 0));
+  SHOW(cudaGraphInstantiate(&exec, nullptr, 0));
+  SHOW(cudaGraphInstantiate(&exec, graph, 1 << 20));
+  SHOW(cudaGraphInstantiate(&exec, graph, 0));
+  SHOW(cudaGraphLaunch(exec, nullptr));
+  SHOW(cudaGraphExecDestroy(exec));
+  SHOW(cudaGraphExecDestroy(nullptr));
+  SHOW(cudaGraphLaunch(nullptr, nullptr));
+}
+
+CASE(flags_are_told) {
+  cudaGraph_t graph = make_graph();
+  cudaGraphExec_t exec = nullptr;
+  unsigned long long flags = 99;
+  NEED(cudaGraphInstantiateWithFlags(&exec, graph, cudaGraphInstantiateFlagUseNodePriority));
+  SHOW(cudaGraphExecGetFlags(exec, &flags));
+  say("flags %llu", flags);
+  cudaStream_t stream = nullptr;
+  NEED(cudaStreamCreate(&stream));
+  cudaGraphInstantiateParams params{};
+  params.flags = cudaGraphInstantiateFlagUpload | cudaGraphInstantiateFlagAutoFreeOnLaunch;
+  params.uploadStream = stream;
+  SHOW(cudaGraphInstantiateWithParams(&exec, graph, &params));
+  say("result %d, node %d", params.result_out, params.errNode_out != nullptr);
+  SHOW(cudaGraphExecGetFlags(exec, &flags));
+  say("flags %llu", flags);
+  SHOW(cudaGraphUpload(exec, stream));
+  SHOW(cudaGraphExecGetFlags(exec, nullptr));
+}
+
+CASE(launches_follow_each_other) {
+  int* memory = make_ints();
+  cudaGraph_t graph = make_graph();
+  add_add(graph, memory, 3, {add_add(graph, memory, 4)});
+  cudaGraphExec_t exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  cudaStream_t streams[3];
+  for (cudaStream_t& stream : streams) NEED(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  for (int i = 0; i < 30; ++i) NEED(cudaGraphLaunch(exec, streams[i % 3]));
+  NEED(cudaDeviceSynchronize());
+  say("%d", read(memory));
+}
+
+CASE(a_graph_may_change_after_instantiation) {
+  int* memory = make_ints();
+  cudaGraph_t graph = make_graph();
+  cudaGraphNode_t node = add_add(graph, memory, 1);
+  cudaGraphExec_t exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  add_add(graph, memory, 100, {node});
+  NEED(cudaGraphLaunch(exec, nullptr));
+  SHOW(cudaGraphDestroy(graph));
+  NEED(cudaGraphLaunch(exec, nullptr));
+  SHOW(cudaGraphExecDestroy(exec));  // while it runs
+  NEED(cudaDeviceSynchronize());
+  say("%d", read(memory));
+}
+
+CASE(a_launch_can_be_captured) {
+  int* memory = make_ints();
+  cudaGraph_t graph = make_graph(), outer = nullptr;
+  add_add(graph, memory, 5);
+  cudaGraphExec_t exec = nullptr, outer_exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  cudaStream_t stream = nullptr;
+  NEED(cudaStreamCreate(&stream));
+  NEED(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  SHOW(cudaGraphLaunch(exec, stream));
+  add<<<1, 1, 0, stream>>>(memory, 1);
+  NEED(cudaStreamEndCapture(stream, &outer));
+  size_t count = 0;
+  NEED(cudaGraphGetNodes(outer, nullptr, &count));
+  say("nodes %zu", count);
+  cudaGraphNode_t nodes[2] = {};
+  NEED(cudaGraphGetRootNodes(outer, nodes, &(count = 1)));
+  cudaGraphNodeType type;
+  NEED(cudaGraphNodeGetType(nodes[0], &type));
+  say("type %d", type);
+  NEED(cudaGraphInstantiate(&outer_exec, outer, 0));
+  NEED(cudaGraphLaunch(outer_exec, stream));
+  NEED(cudaStreamSynchronize(stream));
+  say("%d", read(memory));
+}
+
+static void* add_allocation(cudaGraph_t graph) {
+  cudaMemAllocNodeParams params{};
+  params.poolProps.allocType = cudaMemAllocationTypePinned;
+  params.poolProps.location.type = cudaMemLocationTypeDevice;
+  params.bytesize = 1 << 16;
+  cudaGraphNode_t node = nullptr, set = nullptr;
+  NEED(cudaGraphAddMemAllocNode(&node, graph, nullptr, 0, &params));
+  cudaMemsetParams fill{};
+  fill.dst = params.dptr;
+  fill.value = 12;
+  fill.elementSize = 4;
+  fill.width = fill.height = 1;
+  NEED(cudaGraphAddMemsetNode(&set, graph, &node, 1, &fill));
+  return params.dptr;
+}
+
+CASE(memory_outlives_its_launch) {
+  cudaGraph_t graph = make_graph();
+  void* memory = add_allocation(graph);
+  cudaGraphExec_t exec = nullptr, second = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  SHOW(cudaGraphInstantiate(&second, graph, 0));
+  NEED(cudaGraphLaunch(exec, nullptr));
+  NEED(cudaDeviceSynchronize());
+  say("%d", read(static_cast<int*>(memory)));
+  SHOW(cudaGraphLaunch(exec, nullptr));
+  SHOW(cudaFreeAsync(memory, nullptr));
+  SHOW(cudaGraphLaunch(exec, nullptr));
+  NEED(cudaDeviceSynchronize());
+  say("%d", read(static_cast<int*>(memory)));
+  SHOW(cudaFree(memory));
+  cudaGetLastError();
+  size_t used = 1;
+  SHOW(cudaDeviceGetGraphMemAttribute(0, cudaGraphMemAttrUsedMemCurrent, &used));
+  say("used %zu", used);
+  SHOW(cudaDeviceGraphMemTrim(0));
+}
+
+CASE(memory_freed_at_the_next_launch) {
+  cudaGraph_t graph = make_graph();
+  void* memory = add_allocation(graph);
+  cudaGraphExec_t exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, cudaGraphInstantiateFlagAutoFreeOnLaunch));
+  SHOW(cudaGraphLaunch(exec, nullptr));
+  SHOW(cudaGraphLaunch(exec, nullptr));
+  NEED(cudaDeviceSynchronize());
+  say("%d", read(static_cast<int*>(memory)));
+}
+
+CASE(memory_freed_by_another_graph) {
+  cudaGraph_t graph = make_graph(), freeing = make_graph();
+  void* memory = add_allocation(graph);
+  cudaGraphNode_t node = nullptr;
+  SHOW(cudaGraphAddMemFreeNode(&node, freeing, nullptr, 0, memory));
+  cudaGraphExec_t exec = nullptr, freeing_exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  NEED(cudaGraphInstantiate(&freeing_exec, freeing, 0));
+  for (int i = 0; i < 2; ++i) {
+    SHOW(cudaGraphLaunch(exec, nullptr));
+    SHOW(cudaGraphLaunch(freeing_exec, nullptr));
+  }
+  SHOW(cudaDeviceSynchronize());
+}
+
+static void conditional(int* memory, cudaGraphConditionalNodeType type, unsigned size, unsigned value) {
+  cudaGraph_t graph = make_graph();
+  cudaGraphConditionalHandle handle = 0;
+  NEED(cudaGraphConditionalHandleCreate(&handle, graph, value, cudaGraphCondAssignDefault));
+  cudaGraphNodeParams params{};
+  params.type = cudaGraphNodeTypeConditional;
+  params.conditional.handle = handle;
+  params.conditional.type = type;
+  params.conditional.size = size;
+  cudaGraphNode_t node = nullptr;
+  NEED(cudaGraphAddNode(&node, graph, nullptr, nullptr, 0, &params));
+  for (unsigned i = 0; i < size; ++i) add_add(params.conditional.phGraph_out[i], memory, i == 0 ? 1 : 10 * i);
+  cudaGraphExec_t exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  NEED(cudaMemset(memory, 0, 4));
+  NEED(cudaGraphLaunch(exec, nullptr));
+  NEED(cudaDeviceSynchronize());
+  say("value %u: %d", value, read(memory));
+}
+
+CASE(conditions_with_their_default) {
+  int* memory = make_ints();
+  conditional(memory, cudaGraphCondTypeIf, 1, 0);
+  conditional(memory, cudaGraphCondTypeIf, 1, 1);
+  conditional(memory, cudaGraphCondTypeIf, 2, 0);
+  conditional(memory, cudaGraphCondTypeIf, 2, 1);
+  conditional(memory, cudaGraphCondTypeSwitch, 3, 0);
+  conditional(memory, cudaGraphCondTypeSwitch, 3, 2);
+  conditional(memory, cudaGraphCondTypeSwitch, 3, 3);
+  conditional(memory, cudaGraphCondTypeWhile, 1, 0);
+}
+
+CASE(condition_errors) {
+  NEED(cudaFree(nullptr));
+  cudaGraph_t graph = make_graph(), other = make_graph(), clone = nullptr;
+  cudaGraphConditionalHandle handle = 0;
+  SHOW(cudaGraphConditionalHandleCreate(&handle, graph, 0, 6));
+  SHOW(cudaGraphConditionalHandleCreate(nullptr, graph, 0, 0));
+  SHOW(cudaGraphConditionalHandleCreate(&handle, graph, 0, 0));
+  cudaGraphExec_t exec = nullptr;
+  cudaGraphInstantiateParams instantiation{};
+  SHOW(cudaGraphInstantiateWithParams(&exec, graph, &instantiation));
+  say("result %d", instantiation.result_out);
+  cudaGraphNodeParams params{};
+  params.type = cudaGraphNodeTypeConditional;
+  params.conditional.handle = handle;
+  params.conditional.type = cudaGraphCondTypeWhile;
+  params.conditional.size = 2;
+  cudaGraphNode_t node = nullptr;
+  SHOW(cudaGraphAddNode(&node, graph, nullptr, nullptr, 0, &params));
+  params.conditional.size = 1;
+  SHOW(cudaGraphAddNode(&node, other, nullptr, nullptr, 0, &params));
+  SHOW(cudaGraphAddNode(&node, graph, nullptr, nullptr, 0, &params));
+  SHOW(cudaGraphClone(&clone, graph));
+  SHOW(cudaGraphAddChildGraphNode(&node, other, nullptr, 0, graph));
+}
+
+CASE(values_in_memory) {
+  NEED(cudaFree(nullptr));
+  int* memory = make_ints();
+  CUcontext context = nullptr;
+  NEED(cuCtxGetCurrent(&context));
+  CUstreamBatchMemOpParams operations[2] = {};
+  operations[0].operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+  operations[0].writeValue.address = reinterpret_cast<CUdeviceptr>(memory);
+  operations[0].writeValue.value = 17;
+  operations[1].operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+  operations[1].waitValue.address = reinterpret_cast<CUdeviceptr>(memory);
+  operations[1].waitValue.value = 17;
+  operations[1].waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
+  CUDA_BATCH_MEM_OP_NODE_PARAMS params{context, 2, operations, 0};
+  CUgraph graph = nullptr;
+  CUgraphNode node = nullptr;
+  NEED(cuGraphCreate(&graph, 0));
+  SHOW(cuGraphAddBatchMemOpNode(&node, graph, nullptr, 0, &params));
+  CUgraphExec exec = nullptr;
+  NEED(cuGraphInstantiate(&exec, graph, 0));
+  NEED(cuGraphLaunch(exec, nullptr));
+  NEED(cuCtxSynchronize());
+  say("%d", read(memory));
+  operations[0].writeValue.value = operations[1].waitValue.value = 18;
+  SHOW(cuGraphExecBatchMemOpNodeSetParams(exec, node, &params));
+  NEED(cuGraphLaunch(exec, nullptr));
+  NEED(cuCtxSynchronize());
+  say("%d", read(memory));
+  CUDA_BATCH_MEM_OP_NODE_PARAMS shown{};
+  SHOW(cuGraphBatchMemOpNodeGetParams(node, &shown));
+  say("operations %u, value %u", shown.count, shown.paramArray[0].writeValue.value);
+}
