@@ -79,6 +79,16 @@ inline constexpr std::uint64_t kHostRangeBytes = std::uint64_t{1} << 38;
 inline constexpr std::size_t kMaxSharedMemories = 4096;
 inline constexpr std::uint64_t kMaxSharedBytes = kHostRangeBytes;
 
+/// Memory that host and device both use (docs/decisions/0006-coherence-by-comparison.md): how many
+/// ranges, and bytes together, of one session; every byte costs the executor another for its shadow.
+inline constexpr std::size_t kMaxCoherentRanges = 1u << 16;
+inline constexpr std::uint64_t kMaxCoherentBytes = kHostRangeBytes;
+/// What the device changed: a run up to this travels in the reply, a longer one by a copy of its own;
+/// and a reply ends when it has so many bytes, or runs.
+inline constexpr std::size_t kCoherentInlineBytes = kInlinePayloadBytes;
+inline constexpr std::size_t kCoherentReplyBytes = 1u << 20;
+inline constexpr std::size_t kCoherentReplyRuns = 4096;
+
 /// Sessions of one broker.
 inline constexpr std::uint32_t kMaxSessions = 256;
 /// Addresses that one broker listens on.

@@ -115,6 +115,7 @@
 // Driver functions that may be missing (null): the CPU device has none of them.
 #define AVEC_DRIVER_OPTIONAL_FUNCTIONS(X) \
   X(cuMemGetHandleForAddressRange)        \
+  X(cuPointerGetAttribute)                \
   X(cuFlushGPUDirectRDMAWrites)
 
 namespace avec::worker {

@@ -1,6 +1,5 @@
 // The beginning of a session (Hello: devices, address ranges) and its end.
 #include <spdlog/spdlog.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -107,13 +106,14 @@ void Session::reserve_ranges(const wire::Hello& hello) {
   for (const wire::AddressRange* wish : *hello.host_ranges()) {
     if (++seen > kMaxCandidates) break;
     if (!plausible(*wish)) continue;
-    void* at = reinterpret_cast<void*>(static_cast<std::uintptr_t>(wish->base()));
-    void* got = ::mmap(at, wish->bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (got == at) {
+    // With the driver: memory of the device is mapped there for buffers that the host uses too.
+    CUdeviceptr address = 0;
+    if (driver_.cuMemAddressReserve(&address, wish->bytes(), 0, wish->base(), 0) != CUDA_SUCCESS) continue;
+    if (address == wish->base()) {
       host_range_ = *wish;
       return;
     }
-    if (got != MAP_FAILED) ::munmap(got, wish->bytes());
+    driver_.cuMemAddressFree(address, wish->bytes());
   }
 }
 
@@ -196,6 +196,7 @@ void Session::teardown() {
   slots_.region.reset();
   regions_.clear();
   arena_.clear();
+  coherent_.clear();
   ended_connection_.reset();
   for (Context* context : contexts) {
     if (context->primary) {
@@ -210,8 +211,7 @@ void Session::teardown() {
   for (std::size_t device = 0; device < primary_.size(); ++device)
     if (primary_[device] != nullptr) driver_.cuDevicePrimaryCtxRelease(static_cast<int>(device));
   if (device_range_.bytes() != 0) driver_.cuMemAddressFree(device_range_.base(), device_range_.bytes());
-  if (host_range_.bytes() != 0)
-    ::munmap(reinterpret_cast<void*>(static_cast<std::uintptr_t>(host_range_.base())), host_range_.bytes());
+  if (host_range_.bytes() != 0) driver_.cuMemAddressFree(host_range_.base(), host_range_.bytes());
   if (driver_.set_output != nullptr) driver_.set_output(nullptr, nullptr);
 }
 

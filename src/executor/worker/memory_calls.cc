@@ -20,8 +20,8 @@ bool Session::unmap_pending(std::uint64_t address, std::uint64_t bytes) const {
 Result<> Session::operator()(const Header& header, const wire::MemMap& call) {
   if (call.bytes() == 0 || call.bytes() % granularity_ != 0 || call.address() % granularity_ != 0)
     return protocol_error("a mapping that is not a multiple of the granularity");
-  if (!in_device_range(call.address(), call.bytes()))
-    return protocol_error("a mapping outside of the device range");
+  if (!in_device_range(call.address(), call.bytes()) && !in_host_range(call.address(), call.bytes()))
+    return protocol_error("a mapping outside of the common ranges");
   if (call.device() < 0 || call.device() >= device_count_) return finish(header, CUDA_ERROR_INVALID_DEVICE);
   // Addresses whose memory is still being taken away come back first.
   if (unmap_pending(call.address(), call.bytes())) {
@@ -86,6 +86,8 @@ void Session::unmap_when_done(Header call, wire::MemUnmap body) {
 }
 
 void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
+  if (comparing_) return when_not_comparing([this, call, body] { unmap_on_helper(call, body); });
+  coherent_.forget(body.address(), body.bytes());
   std::vector<std::pair<std::uint64_t, Mapping>> taken;
   while (auto mapping = memory_.take(body.address(), body.bytes())) taken.push_back(*mapping);
   for (const auto& [address, mapping] : taken) {

@@ -268,14 +268,16 @@ Result<> Session::operator()(const Header& header, const wire::ModuleUnload& cal
   if (hold_behind(before, false)) return {};
   // The name goes now, the code when nothing can be running it.
   auto owner = std::make_shared<std::unique_ptr<Module>>(modules_.remove(call.module_()));
-  memory_.forget_module(call.module_());
+  forget_globals(call.module_());
   std::vector<Stream*> busy;
   for (Stream* stream : module->context->streams)
     if (stream->issued != stream->completed) busy.push_back(stream);
   completions_.then_all(busy, [this, header, owner, name = call.module_()](CUresult) {
     const auto unload = [this, header, owner] {
-      make_current(*(*owner)->context);
-      finish(header, driver_.cuModuleUnload((*owner)->handle));
+      when_not_comparing([this, header, owner] {
+        make_current(*(*owner)->context);
+        finish(header, driver_.cuModuleUnload((*owner)->handle));
+      });
     };
     if (function_loads_.contains(name)) {
       held_unloads_[name] = unload;
@@ -297,7 +299,7 @@ Result<> Session::operator()(const Header& header, const wire::ModuleGetGlobal& 
   status = driver_.cuModuleGetGlobal(&address, &bytes, module->handle, call.name()->c_str());
   if (status != CUDA_SUCCESS) return finish(header, status);
   memory_.add(address, {bytes, 0, module->context->device, call.module_()});
-  return answer(header, wire::ModuleGetGlobalReply(address, bytes));
+  return answer(header, wire::ModuleGetGlobalReply(address, bytes, is_managed(address) ? 1 : 0, 0));
 }
 
 Result<> Session::operator()(const Header& header, const wire::FunctionSetAttribute& call) {

@@ -146,7 +146,7 @@ Result<> Session::operator()(const Header& header, const wire::ContextDestroy& c
     if (stream->context == context) names.push_back(name);
   const std::vector<Stream*> streams = context->streams;
   completions_.then_all(streams, [this, context](CUresult) {
-    later_.push_back([this, context] { destroy_context(context); });
+    later_.push_back([this, context] { when_not_comparing([this, context] { destroy_context(context); }); });
   });
   for (std::uint64_t name : names) {
     streams_.find(name)->created = false;  // goes with the context
@@ -183,7 +183,7 @@ void Session::free_modules_of(Context& context) {
     if (module->context == &context) names.push_back(name);
   for (std::uint64_t name : names) {
     auto module = modules_.remove(name);
-    memory_.forget_module(name);
+    forget_globals(name);
     if (module->handle != nullptr) driver_.cuModuleUnload(module->handle);
   }
 }

@@ -17,6 +17,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <list>
@@ -31,6 +32,7 @@
 #include "calls.h"
 #include "executor/worker/accesses.h"
 #include "executor/worker/arena.h"
+#include "executor/worker/coherent.h"
 #include "executor/worker/completions.h"
 #include "executor/worker/direct_copy.h"
 #include "executor/worker/download.h"
@@ -173,6 +175,11 @@ class Session {
   Result<> operator()(const Header&, const wire::IpcImportMemory&);
   Result<> operator()(const Header&, const wire::IpcExportEvent&);
   Result<> operator()(const Header&, const wire::IpcOpenEvent&);
+  // Memory that host and device both use (coherent_calls.cc).
+  Result<> operator()(const Header&, const wire::CoherentBegin&);
+  Result<> operator()(const Header&, const wire::CoherentEnd&);
+  Result<> operator()(const Header&, const wire::CoherentWrite&);
+  Result<> operator()(const Header&, const wire::CoherentPull&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -330,11 +337,18 @@ class Session {
   // ---- memory apart from addresses (virtual_memory.cc), shared between sessions (ipc_calls.cc)
   void create_on_helper(Header call, wire::MemCreate body);
   bool in_device_range(std::uint64_t address, std::uint64_t bytes) const;
+  bool in_host_range(std::uint64_t address, std::uint64_t bytes) const;
   /// How physical memory of the device is made.
   CUmemAllocationProp memory_property(int device);
   /// The device and those that can reach it, for cuMemSetAccess.
   std::vector<CUmemAccessDesc> access_with_peers(int device) const;
   void release_physical();
+  // ---- memory that host and device both use (coherent_calls.cc)
+  void answer_pull(const Header& header, const CoherentMemory::Changes& changes, bool idle);
+  /// Runs it now, or when the comparison under way has ended: it takes away what that reads.
+  void when_not_comparing(std::function<void()> action);
+  void forget_globals(std::uint64_t module);
+  bool is_managed(CUdeviceptr address) const;
 
   // ---- modules (modules.cc)
   void load_on_helper(Header call, Module& module, const wire::ModuleLoad& body);
@@ -418,6 +432,9 @@ class Session {
   std::uint64_t copied_bytes_ = 0;       ///< payload that the CPU moved
 
   AddressMap memory_;
+  CoherentMemory coherent_{driver_};
+  bool comparing_ = false;  ///< a helper is in coherent_.compare()
+  std::deque<std::function<void()>> after_comparing_;
   struct PendingUnmap {
     std::uint64_t address, bytes, sequence;
   };
