@@ -123,6 +123,7 @@ void make_devices(State& state) {
   const auto count = std::min<std::uint64_t>(number("AVEC_CPU_DEVICES", 1), kMaxDevices);
   const auto memory = std::max(number("AVEC_CPU_DEVICE_MEMORY", default_memory()), kLeastMemory);
   const std::size_t shown = visible(count);
+  state.advice.set_devices(static_cast<int>(shown));
   for (std::size_t i = 0; i < shown; ++i) {
     auto device = std::make_unique<Device>();
     device->ordinal = static_cast<int>(i);

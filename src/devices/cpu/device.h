@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/range_advice.h"
 #include "devices/cpu/memory.h"
 #include "devices/cpu/ptx/ptx.h"
 #include "devices/cpu/scheduler.h"
@@ -220,6 +221,7 @@ struct State {
   std::once_flag once;
   std::vector<std::unique_ptr<Device>> devices;
   MemoryMap memory;
+  RangeAdvice advice;  // about managed memory
   Scheduler scheduler;
   Table<Context> contexts;
   Table<Stream> streams;

@@ -44,6 +44,7 @@ struct Allocation {
   std::uint64_t id = 0;
   CUmemoryPool pool = nullptr;
   bool constant = false;  // kernels may not write
+  bool managed_variable = false;  // kGlobal: __managed__
   /// kMapped: 0, CU_MEM_ACCESS_FLAGS_PROT_READ or _READWRITE per device.
   std::array<std::uint8_t, kMaxDevices> access{};
   std::shared_ptr<Physical> physical;
@@ -51,6 +52,7 @@ struct Allocation {
   bool sync_memops = false;
 
   [[nodiscard]] std::uint64_t end() const { return begin + bytes; }
+  [[nodiscard]] bool managed() const { return kind == Memory::kManaged || managed_variable; }
   [[nodiscard]] bool on_host() const { return kind == Memory::kHost || kind == Memory::kRegistered; }
 };
 using AllocationRef = std::shared_ptr<const Allocation>;

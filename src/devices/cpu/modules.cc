@@ -145,9 +145,10 @@ CUresult instantiate(const ContextRef& context, std::unique_ptr<ptx::Module> cod
     CUdeviceptr address = 0;
     const auto bytes = std::max<std::uint64_t>(variable.bytes, 1);
     if (const auto error = allocate(*context, bytes, Memory::kGlobal, nullptr, address)) return error;
-    if (variable.constant) {
+    if (variable.constant || variable.managed) {
       Allocation changed = *state().memory.find(address);
-      changed.constant = true;
+      changed.constant = variable.constant;
+      changed.managed_variable = variable.managed;
       state().memory.replace(std::move(changed));
     }
     made->addresses.push_back(address);

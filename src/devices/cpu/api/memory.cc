@@ -72,14 +72,6 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* pointer, size_t* pitch, size_t width, s
   return CUDA_SUCCESS;
 }
 
-CUresult cuMemAllocManaged(CUdeviceptr* pointer, size_t bytes, unsigned flags) {
-  ContextRef context;
-  if (const auto error = current(context)) return error;
-  if (pointer == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-  if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST) return CUDA_ERROR_INVALID_VALUE;
-  return allocate(*context, bytes, Memory::kManaged, nullptr, *pointer);
-}
-
 CUresult cuMemFree_v2(CUdeviceptr pointer) {
   ContextRef context;
   if (const auto error = current(context)) return error;
@@ -97,6 +89,7 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
   if (owner) (void)synchronize(owner);
   const auto gone = state().memory.remove(pointer, made_by_alloc);
   if (!gone) return CUDA_ERROR_INVALID_VALUE;
+  state().advice.forget(gone->begin, gone->bytes);
   release(gone);
   return context->fault.load();
 }
@@ -183,41 +176,6 @@ CUresult cuMemHostGetFlags(unsigned* flags, void* pointer) {
   const auto found = host_at(pointer);
   if (flags == nullptr || !found) return CUDA_ERROR_INVALID_VALUE;
   *flags = found->flags;
-  return CUDA_SUCCESS;
-}
-
-// ---- managed memory: host and device see the same bytes, so advice changes nothing ---------
-
-CUresult cuMemAdvise_v2(CUdeviceptr pointer, size_t bytes, CUmem_advise, CUmemLocation) {
-  ContextRef context;
-  if (const auto error = current(context)) return error;
-  const auto found = state().memory.find(pointer);
-  return found && found->kind == Memory::kManaged && bytes <= found->end() - pointer
-             ? CUDA_SUCCESS
-             : CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult cuMemPrefetchAsync_v2(CUdeviceptr pointer, size_t bytes, CUmemLocation, unsigned flags,
-                               CUstream handle) {
-  StreamRef stream;
-  if (const auto error = stream_of(handle, stream)) return error;
-  const auto found = state().memory.find(pointer);
-  if (flags != 0 || bytes == 0 || !found || found->kind != Memory::kManaged ||
-      bytes > found->end() - pointer) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  state().scheduler.enqueue(stream, {});
-  return CUDA_SUCCESS;
-}
-
-CUresult cuStreamAttachMemAsync(CUstream handle, CUdeviceptr pointer, size_t, unsigned flags) {
-  StreamRef stream;
-  if (const auto error = stream_of(handle, stream)) return error;
-  const auto found = state().memory.find(pointer);
-  if (!found || found->kind != Memory::kManaged || flags == 0 || flags > CU_MEM_ATTACH_SINGLE) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  state().scheduler.enqueue(stream, {});
   return CUDA_SUCCESS;
 }
 

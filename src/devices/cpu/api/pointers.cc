@@ -25,7 +25,7 @@ CUresult answer(void* data, CUpointer_attribute attribute, CUdeviceptr pointer, 
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
       return put(data, found ? pointer : CUdeviceptr{0});
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-      if (found && !found->on_host() && found->kind != Memory::kManaged) {
+      if (found && !found->on_host() && !found->managed()) {
         put(data, std::uint64_t{0});
         return CUDA_ERROR_INVALID_VALUE;
       }
@@ -36,7 +36,7 @@ CUresult answer(void* data, CUpointer_attribute attribute, CUdeviceptr pointer, 
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
       return put(data, found ? found->id : std::uint64_t{0});
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-      return put(data, static_cast<unsigned>(found && found->kind == Memory::kManaged));
+      return put(data, static_cast<unsigned>(found && found->managed()));
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
       return put(data, found ? found->device : -2);
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:

@@ -175,7 +175,7 @@ Parser::Declaration Parser::declaration() {
       if (accept('(')) {
         while (!accept(')')) {
           if (peek().kind == TokenKind::kEnd) unexpected();
-          take();
+          if (take().text == "managed") result.managed = true;
         }
       }
     } else if (word == "v2" || word == "v4") {
@@ -246,6 +246,7 @@ void Parser::module_variable(std::string_view space, Linkage linkage) {
     variable.alignment = declared.alignment;
     variable.constant = kind == SymbolKind::kConst;
     variable.visible = linkage.visible || linkage.weak || linkage.external;
+    variable.managed = declared.managed;
     module_.variable_symbols.push_back(symbol);
     module_.variable_external.push_back(linkage.external);
     if (accept('=')) initializer(variable, declared);

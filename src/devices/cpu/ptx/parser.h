@@ -41,6 +41,7 @@ class Parser {
     std::uint64_t bytes = 0;
     std::uint32_t alignment = 1;
     bool unsized = false;
+    bool managed = false;  ///< .attribute(.managed)
   };
 
   // Tokens.

@@ -31,6 +31,7 @@ struct Variable {
   std::uint64_t bytes = 0;
   std::uint32_t alignment = 1;
   bool constant = false;      ///< .const
+  bool managed = false;       ///< .attribute(.managed): the host uses it too
   bool visible = false;       ///< .visible, .weak or .extern
   std::vector<std::byte> initial;  ///< at most `bytes`; the rest is zero
   /// 8-byte addresses of variables to be added into `initial` once these have theirs. Addresses
