@@ -23,6 +23,7 @@ using enum SettingSide;
 constexpr std::array kTable{
     Setting{"bind-address-ranges", kFlag, kClient, "true", "", "Reserve the common address ranges at connect; off only for debugging."},
     Setting{"cache-dir", kPath, kExecutor, "", "", "Folder for module images by content hash; empty: $XDG_CACHE_HOME/avec."},
+    Setting{"coherence", kChoice, kClient, "auto", "auto|all|off", "Host memory that kernels use too: auto covers managed and mapped memory, and pinned buffers that a kernel is given; all covers every pinned buffer, for pointers inside structures; off none."},
     Setting{"config", kPath, kBoth, "", "", "The settings file to read instead of the usual places (environment only)."},
     Setting{"connect-deadline", kMilliseconds, kClient, "5000", "", "How long connecting, authenticating and the executor's first answer may take, ms."},
     Setting{"copy-threads", kUnsigned, kClient, "0", "", "Threads that copy large pageable memory for a transport with one-sided access, 1 to 64; 0: as many as help."},

@@ -24,6 +24,8 @@ class AddressReservation {
 
   std::uint64_t base() const { return base_; }
   std::uint64_t bytes() const { return bytes_; }
+  /// It keeps its addresses free; otherwise they are only trusted to be.
+  bool bound() const { return bound_; }
   bool contains(std::uint64_t address) const { return address - base_ < bytes_; }
 
  private:

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/status.h"
 #include "client/stream.h"
@@ -73,7 +74,8 @@ class Runner {
       HostFunction& next = waiting_.front();  // a deque keeps it in place while others are added
       lock.unlock();
       session::Session& session = next.context->client->session();
-      const CUresult status = to_cuda(session.call(wire::EventSynchronize(next.event)));
+      CUresult status = to_cuda(session.call(wire::EventSynchronize(next.event)));
+      status = host_sees(status, *next.context);
       (void)session.post(wire::EventDestroy(next.event));
       // At exit nothing runs any more: what a host function uses may be destroyed already.
       if (!next.context->client->closed()) next.run(status);

@@ -5,12 +5,14 @@
 
 #include "base/settings.h"
 #include "base/wait_mode.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/heap.h"
 #include "client/host_memory.h"
 #include "client/ipc.h"
 #include "client/memory_pool.h"
+#include "client/managed.h"
 #include "client/payload.h"
 #include "client/slab.h"
 #include "client/trace.h"
@@ -72,6 +74,11 @@ std::vector<wire::AddressRange> as_wire(const std::vector<AddressReservation>& r
   return ranges;
 }
 
+CoherenceMode coherence_mode(std::string_view setting) {
+  if (setting == "off") return CoherenceMode::kOff;
+  return setting == "all" ? CoherenceMode::kAll : CoherenceMode::kAuto;
+}
+
 /// The reservation that the executor chose; the others are released with `reservations`.
 AddressReservation chosen(std::vector<AddressReservation>& reservations, const wire::AddressRange* range) {
   if (range != nullptr && range->bytes() != 0) {
@@ -99,6 +106,7 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
   options.tcp_streams = static_cast<unsigned>(
       std::min<std::uint64_t>(settings.number("tcp-streams"), limits::kMaxTcpStreams));
   options.bind_address_ranges = settings.flag("bind-address-ranges");
+  options.coherence = settings.text("coherence");
   if (const std::string path(settings.text("token-file")); !path.empty()) {
     auto token = wire::read_token_file(path);
     if (!token) return std::unexpected(OpenFailure{CUDA_ERROR_NOT_PERMITTED, token.error()});
@@ -155,11 +163,12 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
                                               " has no device for this session; check CUDA_VISIBLE_DEVICES"});
   }
   if (options.trace != nullptr) options.trace->start(**session);
-  client->adopt(std::move(*session), std::move(device_range), std::move(host_range), options.copy_threads);
+  client->adopt(std::move(*session), std::move(device_range), std::move(host_range), options.copy_threads,
+                options.coherence);
   return client;
 }
 
-Client::Client(std::shared_ptr<session::Session> session, unsigned copy_threads) {
+Client::Client(std::shared_ptr<session::Session> session, unsigned copy_threads, std::string_view coherence) {
   const wire::HelloReply& hello = session->hello();
   const auto reserve = [](const wire::AddressRange* range) {
     if (range == nullptr || range->bytes() == 0) return AddressReservation{};
@@ -167,16 +176,19 @@ Client::Client(std::shared_ptr<session::Session> session, unsigned copy_threads)
     return reservation ? std::move(*reservation) : AddressReservation{};
   };
   AddressReservation device_range = reserve(hello.device_range()), host_range = reserve(hello.host_range());
-  adopt(std::move(session), std::move(device_range), std::move(host_range), copy_threads);
+  adopt(std::move(session), std::move(device_range), std::move(host_range), copy_threads, coherence);
 }
 
 void Client::adopt(std::shared_ptr<session::Session> session, AddressReservation device_range,
-                   AddressReservation host_range, unsigned copy_threads) {
+                   AddressReservation host_range, unsigned copy_threads, std::string_view coherence) {
   session_ = std::move(session);
   const wire::HelloReply& hello = session_->hello();
   driver_version_ = hello.driver_version();
   heap_ = std::make_unique<Heap>(*session_, std::move(device_range), hello.granularity());
-  host_memory_ = std::make_unique<HostMemory>(*session_, std::move(host_range));
+  host_memory_ = std::make_unique<HostMemory>(*session_, std::move(host_range), hello.granularity());
+  coherence_ = std::make_unique<Coherence>(*this, coherence_mode(coherence), host_memory_->common());
+  managed_ = std::make_unique<ManagedMemory>(
+      *this, hello.devices() != nullptr ? static_cast<int>(hello.devices()->size()) : 0);
   payload_ = std::make_unique<Payload>(*session_, copy_threads);
   foreign_ranges_ = std::make_unique<ForeignRanges>();
   virtual_memory_ = std::make_unique<VirtualMemory>(*this);
@@ -190,7 +202,8 @@ void Client::adopt_devices() {
   if (hello.devices() == nullptr) return;
   std::scoped_lock lock(contexts_mutex_);
   for (const wire::DeviceFacts* facts : *hello.devices()) {
-    devices_.push_back(std::make_unique<Device>(static_cast<CUdevice>(devices_.size()), *facts));
+    devices_.push_back(std::make_unique<Device>(static_cast<CUdevice>(devices_.size()), *facts,
+                                                coherence_->possible()));
     Context* primary = Slab<Context>::make();
     primary->client = this;
     primary->device = devices_.back().get();

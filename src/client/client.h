@@ -25,8 +25,10 @@ namespace avec::client {
 
 struct Context;
 class Device;
+class Coherence;
 class Heap;
 class HostMemory;
+class ManagedMemory;
 class Payload;
 class ForeignRanges;
 class Trace;
@@ -43,6 +45,7 @@ struct ConnectOptions {
   unsigned copy_threads = 0;
   unsigned tcp_streams = 0;  ///< session::Options
   Trace* trace = nullptr;    ///< of this session; outlives it
+  std::string coherence = "auto";
 };
 
 struct OpenFailure {
@@ -62,7 +65,8 @@ class Client {
   static std::expected<std::unique_ptr<Client>, OpenFailure> open(const ConnectOptions& options);
   /// Over a session that exists (tests). `device_range` and `host_range` of its hello must be
   /// free in this process.
-  explicit Client(std::shared_ptr<session::Session> session, unsigned copy_threads = 0);
+  explicit Client(std::shared_ptr<session::Session> session, unsigned copy_threads = 0,
+                  std::string_view coherence = "auto");
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
@@ -80,6 +84,17 @@ class Client {
 
   Heap& heap() { return *heap_; }
   HostMemory& host_memory() { return *host_memory_; }
+  ManagedMemory& managed() { return *managed_; }
+  Coherence& coherence() { return *coherence_; }
+  /// Kernels may be given the address of host memory: Coherence::before_kernel looks at launches.
+  bool launches_watched() const { return launches_watched_.load(std::memory_order_relaxed); }
+  void watch_launches() { launches_watched_.store(true, std::memory_order_relaxed); }
+  /// There is, or was, memory that host and device both use.
+  bool coherent() const { return coherent_.load(std::memory_order_relaxed); }
+  void note_coherent_memory() {
+    coherent_.store(true, std::memory_order_relaxed);
+    watch_launches();
+  }
   Payload& payload() { return *payload_; }
   Pools& pools() { return *pools_; }
   VirtualMemory& virtual_memory() { return *virtual_memory_; }
@@ -113,7 +128,7 @@ class Client {
  private:
   Client();
   void adopt(std::shared_ptr<session::Session> session, AddressReservation device_range,
-             AddressReservation host_range, unsigned copy_threads);
+             AddressReservation host_range, unsigned copy_threads, std::string_view coherence);
   void adopt_devices();
 
   std::shared_ptr<session::Session> session_;  // the engine's progress thread holds it as well
@@ -124,6 +139,8 @@ class Client {
   std::unique_ptr<Pools> pools_;
   std::unique_ptr<VirtualMemory> virtual_memory_;
   std::unique_ptr<SharedMemory> shared_memory_;
+  std::unique_ptr<ManagedMemory> managed_;
+  std::unique_ptr<Coherence> coherence_;
   std::unique_ptr<Payload> payload_;
   std::unique_ptr<ForeignRanges> foreign_ranges_;
   DeferredErrors deferred_errors_;
@@ -132,6 +149,8 @@ class Client {
   std::vector<Context*> contexts_;   // every live one, primaries too; guarded by contexts_mutex_
   std::vector<Context*> primaries_;  // by ordinal; fixed once opened
   std::atomic<bool> unordered_streams_{false};
+  std::atomic<bool> launches_watched_{false};
+  std::atomic<bool> coherent_{false};
   std::atomic<bool> lost_{false};
   std::atomic<bool> closed_{false};
 };

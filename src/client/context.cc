@@ -5,11 +5,13 @@
 
 #include "client/callbacks.h"
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/device.h"
 #include "client/event.h"
 #include "client/heap.h"
 #include "client/host_memory.h"
 #include "client/memory_pool.h"
+#include "client/managed.h"
 #include "client/module.h"
 #include "client/process.h"
 #include "client/slab.h"
@@ -90,7 +92,15 @@ void deactivate(Context& context) {
   forget_objects(context);
   client.heap().release_all(context);
   if (context.primary) client.pools().release_all(context.device->ordinal());
+  for (const HostBlock& block : client.host_memory().coherent_of(context)) {
+    if (block.managed) {
+      client.managed().release(block.base);
+    } else {
+      client.coherence().close(block.device_address);
+    }
+  }
   client.host_memory().release_all(context);
+  client.coherence().forget(context);
   (void)client.session().post(wire::ContextDestroy(name));
   forget_legacy_stream(context);
   {
@@ -245,7 +255,7 @@ CUresult synchronize(Context& context) {
   wait_for_host_functions(context);
   const std::vector<Download> downloads = downloads_of(context);
   const std::uint64_t mark = client.heap().mark(), pools_mark = client.pools().mark();
-  const CUresult own = to_cuda(client.session().call(wire::ContextSynchronize(context.name.load())));
+  CUresult own = to_cuda(client.session().call(wire::ContextSynchronize(context.name.load())));
   if (corrupts_context(own)) {
     context.error.store(own);
   } else if (client.active_contexts() == 1) {
@@ -253,6 +263,7 @@ CUresult synchronize(Context& context) {
   }
   if (own == CUDA_SUCCESS) client.pools().drained(pools_mark, 0, context.name.load());
   if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
+  own = host_sees(own, context);
   const CUresult result = client.synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/memory.h"
 #include "client/row_copy.h"
@@ -14,6 +15,32 @@
 namespace avec::client {
 namespace {
 
+/// The same bytes in the program's memory.
+Side host_side(const Side& side) {
+  if (side.twin == nullptr) return side;
+  return {reinterpret_cast<std::uint64_t>(side.twin), side.pitch};
+}
+
+/// One side, or both, is memory that host and device both use.
+CUresult copy_coherent(Stream& stream, const Side& destination, const Side& source, const Shape& shape,
+                       Completion completion) {
+  Coherence& coherence = stream.context->client->coherence();
+  const bool device_only = (destination.on_device() && destination.twin == nullptr) ||
+                           (source.on_device() && source.twin == nullptr);
+  if (completion == Completion::kSynchronous && !device_only) {
+    // Nobody but this process needs to move a byte; the device gets them with the next work.
+    if (const CUresult result = synchronize(stream); result != CUDA_SUCCESS) return result;
+    const CUresult result =
+        RowCopy(stream, host_side(destination), host_side(source), shape).run(completion);
+    coherence.host_changes();
+    return result;
+  }
+  if (const CUresult result = coherence.before_work(stream); result != CUDA_SUCCESS) return result;
+  const CUresult result = RowCopy(stream, destination, source, shape).run(completion);
+  coherence.work_posted();
+  return result;
+}
+
 CUresult copy_rows(CUstream handle, Side destination, Side source, Shape shape, Completion completion) {
   Stream* stream;
   if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
@@ -21,14 +48,21 @@ CUresult copy_rows(CUstream handle, Side destination, Side source, Shape shape, 
   Client& client = *stream->context->client;
   if (const CUresult result = classify(client, destination, shape); result != CUDA_SUCCESS) return result;
   if (const CUresult result = classify(client, source, shape); result != CUDA_SUCCESS) return result;
-  return RowCopy(*stream, destination, source, shape).run(completion);
+  if (!client.coherent()) [[likely]] return RowCopy(*stream, destination, source, shape).run(completion);
+  const bool shared = destination.twin != nullptr || source.twin != nullptr;
+  const CUresult result = shared ? copy_coherent(*stream, destination, source, shape, completion)
+                                 : RowCopy(*stream, destination, source, shape).run(completion);
+  const bool waits = completion == Completion::kSynchronous || destination.kind == Kind::kPageable;
+  if (result != CUDA_SUCCESS || !waits || !client.coherence().behind()) return result;
+  return synchronize(*stream);  // the program may read now what kernels before it wrote
 }
 
 /// True when the address is device memory of the stream's client.
 bool is_device_memory(CUstream handle, std::uint64_t address) {
   Stream* stream;
-  return resolve_stream(handle, stream) == CUDA_SUCCESS &&
-         look_up(*stream->context->client, address).device.has_value();
+  if (resolve_stream(handle, stream) != CUDA_SUCCESS) return false;
+  const Pointee pointee = look_up(*stream->context->client, address);
+  return pointee.device || (pointee.host && pointee.host->device_address != 0);
 }
 
 /// One end of a CUDA_MEMCPY2D or 3D: where its first byte lies.
@@ -164,9 +198,17 @@ CUresult set_memory(CUdeviceptr destination, std::size_t pitch, unsigned value, 
     return result;
   if (side.kind == Kind::kPageable) return CUDA_ERROR_INVALID_VALUE;
   if (side.on_device()) {
-    (void)completion;  // CUDA too returns before a set of device memory is done
-    return to_cuda(stream->context->client->session().post(
-        wire::MemSet(destination, pitch, width, height, stream->name, value, element_bytes)));
+    Client& client = *stream->context->client;
+    const auto post = [&] {
+      return to_cuda(client.session().post(
+          wire::MemSet(side.address, pitch, width, height, stream->name, value, element_bytes)));
+    };
+    if (side.twin == nullptr) return post();  // CUDA too returns before a set of device memory is done
+    if (const CUresult result = client.coherence().before_work(*stream); result != CUDA_SUCCESS) return result;
+    const CUresult result = post();
+    client.coherence().work_posted();
+    if (result != CUDA_SUCCESS || completion == Completion::kAsynchronous) return result;
+    return synchronize(*stream);
   }
   if (const CUresult result = synchronize(*stream); result != CUDA_SUCCESS) return result;
   for (std::size_t row = 0; row < height; ++row)

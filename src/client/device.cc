@@ -12,11 +12,9 @@ namespace avec::client {
 namespace {
 
 /// What this session cannot honour, whatever the executor's device can: memory that host and
-/// device share coherently, sharing between processes, and families of calls that are not
+/// device use at the same time, sharing between processes, and families of calls that are not
 /// implemented. Programs that ask first take their other path.
 constexpr std::array kMasked{
-    CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY,
-    CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY,
     CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS,
     CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
@@ -54,7 +52,7 @@ std::string text_of(const flatbuffers::String* text) { return text != nullptr ? 
 
 }  // namespace
 
-Device::Device(CUdevice ordinal, const wire::DeviceFacts& facts)
+Device::Device(CUdevice ordinal, const wire::DeviceFacts& facts, bool coherent_memory)
     : ordinal_(ordinal),
       name_(text_of(facts.name())),
       pci_bus_id_(text_of(facts.pci_bus_id())),
@@ -68,6 +66,10 @@ Device::Device(CUdevice ordinal, const wire::DeviceFacts& facts)
   if (facts.limits() != nullptr) limits_.assign(facts.limits()->begin(), facts.limits()->end());
   for (const CUdevice_attribute masked : kMasked) {
     if (static_cast<std::size_t>(masked) < attributes_.size()) attributes_[masked] = 0;
+  }
+  for (const CUdevice_attribute shared :
+       {CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY}) {
+    if (!coherent_memory && static_cast<std::size_t>(shared) < attributes_.size()) attributes_[shared] = 0;
   }
 }
 

@@ -19,7 +19,8 @@ class Client;
 
 class Device {
  public:
-  Device(CUdevice ordinal, const wire::DeviceFacts& facts);
+  /// `coherent_memory`: kernels can use host memory of this session (coherence.h).
+  Device(CUdevice ordinal, const wire::DeviceFacts& facts, bool coherent_memory);
 
   CUdevice ordinal() const { return ordinal_; }
   const std::string& name() const { return name_; }

@@ -1,6 +1,7 @@
 #include "client/event.h"
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/slab.h"
 #include "client/status.h"
@@ -93,7 +94,7 @@ CUresult event_query(CUevent handle) {
   if (own == CUDA_ERROR_NOT_READY) return own;
   if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
   if (corrupts_context(own)) event->context->error.store(own);
-  return client.synchronized(own);
+  return client.synchronized(host_sees(own, *event->context));
 }
 
 CUresult event_synchronize(CUevent handle) {
@@ -102,9 +103,10 @@ CUresult event_synchronize(CUevent handle) {
   if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
   Context& context = *event->context;
   const std::vector<Download> downloads = downloads_of(*event);
-  const CUresult own = to_cuda(context.client->session().call(wire::EventSynchronize(event->name)));
+  CUresult own = to_cuda(context.client->session().call(wire::EventSynchronize(event->name)));
   if (corrupts_context(own)) context.error.store(own);
   if (own == CUDA_SUCCESS) wait_for_downloads(*context.client, downloads);
+  own = host_sees(own, context);
   const CUresult result = context.client->synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
 }

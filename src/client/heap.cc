@@ -1,5 +1,6 @@
 #include "client/heap.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -348,12 +349,13 @@ void Heap::drained(std::uint64_t mark) {
   drained_ = std::max(drained_, mark);
 }
 
-bool ForeignRanges::add(const DeviceBlock& block, std::uint64_t module, bool reserve) {
+bool ForeignRanges::add(const DeviceBlock& block, std::uint64_t module, bool reserve, bool writable) {
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const std::uint64_t begin = block.base / page * page;
   const std::uint64_t end = rounded_up(block.base + std::max<std::uint64_t>(block.bytes, 1), page);
   std::scoped_lock lock(mutex_);
   if (reserve && !reserve_pages(begin, end - begin)) return false;
+  if (writable && ::mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_WRITE) != 0) return false;
   entries_.insert_or_assign(block.base, Entry{block, module});
   return true;
 }

@@ -151,8 +151,8 @@ class ForeignRanges {
  public:
   /// False: host memory of this process lies there already. Then the address cannot be told
   /// from a host pointer, and the caller answers CUDA_ERROR_MAP_FAILED. `reserve` is false where
-  /// the addresses are kept free already.
-  bool add(const DeviceBlock& block, std::uint64_t module, bool reserve);
+  /// the addresses are kept free already. `writable`: the host uses it too, it gets memory there.
+  bool add(const DeviceBlock& block, std::uint64_t module, bool reserve, bool writable);
   void remove_module(std::uint64_t module);
   std::optional<DeviceBlock> find(std::uint64_t address) const;
 

@@ -19,8 +19,11 @@ std::uint64_t whole_pages(std::uint64_t bytes) {
 
 }  // namespace
 
-HostMemory::HostMemory(session::Session& session, AddressReservation range)
-    : session_(session), range_(std::move(range)), addresses_(range_.base(), range_.bytes()) {}
+HostMemory::HostMemory(session::Session& session, AddressReservation range, std::uint64_t granularity)
+    : session_(session),
+      range_(std::move(range)),
+      addresses_(range_.base(), range_.bytes()),
+      granularity_(std::max<std::uint64_t>(granularity, 1)) {}
 
 HostMemory::~HostMemory() {
   for (const auto& [base, block] : blocks_) {
@@ -75,7 +78,7 @@ CUresult HostMemory::allocate(void** pointer, std::size_t bytes, unsigned flags,
   HostBlock block{0, bytes, flags, false, &context, 0};
   if (range_.bytes() != 0) {
     std::scoped_lock lock(mutex_);
-    block.base = addresses_.take(size, whole_pages(1));
+    block.base = addresses_.take(granules(size), granularity_);
     if (block.base == 0) return CUDA_ERROR_OUT_OF_MEMORY;
   }
   const std::uint64_t wish = block.base;
@@ -83,10 +86,11 @@ CUresult HostMemory::allocate(void** pointer, std::size_t bytes, unsigned flags,
   const bool obtained = obtain(block, size);
   std::scoped_lock lock(mutex_);
   if (!obtained) {
-    if (wish != 0) addresses_.give_back(wish, size);
+    if (wish != 0) addresses_.give_back(wish, granules(size));
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
   block.id = next_id_++;
+  if (common()) block.device_address = block.base;
   blocks_.emplace(block.base, block);
   *pointer = block.memory().data();
   return CUDA_SUCCESS;
@@ -98,7 +102,8 @@ CUresult HostMemory::release(void* pointer) {
   {
     std::scoped_lock lock(mutex_);
     const auto block = blocks_.find(base);
-    if (block == blocks_.end() || block->second.registered) return CUDA_ERROR_INVALID_VALUE;
+    if (block == blocks_.end() || block->second.registered || block->second.managed)
+      return CUDA_ERROR_INVALID_VALUE;
     gone = block->second;
     blocks_.erase(block);
   }
@@ -125,7 +130,7 @@ void HostMemory::give_back(const HostBlock& block) {
   }
   if (!in_range) return;
   std::scoped_lock lock(mutex_);
-  addresses_.give_back(block.base, size);
+  addresses_.give_back(block.base, granules(size));
 }
 
 CUresult HostMemory::add_registered(void* pointer, std::size_t bytes, unsigned flags, Context& context) {
@@ -169,14 +174,27 @@ CUresult HostMemory::remove_registered(void* pointer) {
     if (block == blocks_.end() || !block->second.registered) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     gone = block->second;
     blocks_.erase(block);
+    if (gone.device_address != 0) {
+      twins_.erase(gone.device_address);
+      addresses_.give_back(gone.device_address, granules(gone.bytes));
+    }
   }
   (void)session_.wait_until_unused(pointer, static_cast<std::byte*>(pointer) + gone.bytes);
   if (gone.reach != Reach::kNone) session_.one_sided()->remove(gone.memory());
   return CUDA_SUCCESS;
 }
 
-std::optional<HostBlock> HostMemory::find(std::uint64_t address) const {
+std::optional<HostBlock> HostMemory::find(std::uint64_t& address) const {
   std::scoped_lock lock(mutex_);
+  if (auto twin = twins_.upper_bound(address); twin != twins_.begin()) {
+    --twin;
+    const auto block = blocks_.find(twin->second);
+    const std::uint64_t offset = address - twin->first;
+    if (block != blocks_.end() && offset < block->second.bytes) {
+      address = block->first + offset;
+      return block->second;
+    }
+  }
   auto it = blocks_.upper_bound(address);
   if (it == blocks_.begin()) return std::nullopt;
   const HostBlock& block = std::prev(it)->second;
@@ -184,12 +202,72 @@ std::optional<HostBlock> HostMemory::find(std::uint64_t address) const {
   return block;
 }
 
+// ---- what host and device both use ---------------------------------------------------
+
+std::uint64_t HostMemory::granules(std::uint64_t bytes) const {
+  return (bytes + granularity_ - 1) / granularity_ * granularity_;
+}
+
+std::uint64_t HostMemory::take_addresses(std::uint64_t bytes) {
+  std::scoped_lock lock(mutex_);
+  return addresses_.take(granules(bytes), granularity_);
+}
+
+void HostMemory::give_addresses_back(std::uint64_t base, std::uint64_t bytes) {
+  std::scoped_lock lock(mutex_);
+  addresses_.give_back(base, granules(bytes));
+}
+
+void HostMemory::add_managed(const HostBlock& block) {
+  std::scoped_lock lock(mutex_);
+  HostBlock& added = blocks_.insert_or_assign(block.base, block).first->second;
+  added.managed = added.coherent = true;
+  added.device_address = block.base;
+  added.id = next_id_++;
+}
+
+std::optional<HostBlock> HostMemory::take_managed(std::uint64_t base) {
+  std::scoped_lock lock(mutex_);
+  const auto found = blocks_.find(base);
+  if (found == blocks_.end() || !found->second.managed) return std::nullopt;
+  const HostBlock block = found->second;
+  blocks_.erase(found);
+  return block;
+}
+
+std::vector<HostBlock> HostMemory::coherent_of(const Context& context) const {
+  std::scoped_lock lock(mutex_);
+  std::vector<HostBlock> found;
+  for (const auto& [base, block] : blocks_) {
+    if (block.coherent && block.context == &context) found.push_back(block);
+  }
+  return found;
+}
+
+void HostMemory::joined(std::uint64_t base, std::uint64_t id) {
+  std::scoped_lock lock(mutex_);
+  const auto block = blocks_.find(base);
+  if (block != blocks_.end() && block->second.id == id) block->second.coherent = true;
+}
+
+std::uint64_t HostMemory::device_address(std::uint64_t base) {
+  std::scoped_lock lock(mutex_);
+  const auto found = blocks_.find(base);
+  if (found == blocks_.end() || !common()) return 0;
+  HostBlock& block = found->second;
+  if (block.device_address == 0) {
+    block.device_address = addresses_.take(granules(block.bytes), granularity_);
+    if (block.device_address != 0) twins_.emplace(block.device_address, base);
+  }
+  return block.device_address;
+}
+
 void HostMemory::release_all(const Context& context) {
   std::vector<HostBlock> gone;
   {
     std::scoped_lock lock(mutex_);
     for (const auto& [base, block] : blocks_) {
-      if (block.context == &context) gone.push_back(block);
+      if (block.context == &context && !block.managed) gone.push_back(block);
     }
   }
   for (const HostBlock& block : gone) {

@@ -1,7 +1,10 @@
 // Launches: the path that programs spend their time on. No allocation, no lock of ours.
+#include <array>
 #include <cstring>
+#include <vector>
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/event.h"
@@ -142,6 +145,43 @@ struct Prepared {
   }
 }
 
+/// What almost every kernel's parameters fit.
+constexpr std::size_t kFewParameterBytes = 4096;
+
+/// Pinned memory exists: the kernel may be given its address.
+template <class Body>
+CUresult post_watched(const Prepared& prepared, void** parameters, const Body& body, ConstBytes head) {
+  Client& client = *prepared.stream->context->client;
+  const std::size_t bytes = prepared.function->parameter_bytes;
+  alignas(8) std::array<std::byte, kFewParameterBytes> few;
+  std::vector<std::byte> many(bytes > few.size() ? bytes : 0);
+  const MutableBytes filled(many.empty() ? few.data() : many.data(), bytes);
+  write_parameters(prepared, parameters, filled);
+  Coherence& coherence = client.coherence();
+  if (coherence.concerned(filled)) {
+    if (const CUresult result = coherence.before_kernel(*prepared.stream, filled); result != CUDA_SUCCESS) return result;
+  }
+  const auto posted = client.session().post_filled(body, head.size() + bytes, [&](MutableBytes payload) {
+    if (!head.empty()) std::memcpy(payload.data(), head.data(), head.size());
+    if (bytes != 0) std::memcpy(payload.data() + head.size(), filled.data(), bytes);
+  });
+  coherence.work_posted();
+  return to_cuda(posted);
+}
+
+/// Posts a launch whose payload is `head` and the parameters.
+template <class Body>
+[[gnu::always_inline]] inline CUresult post_launch(const Prepared& prepared, void** parameters, const Body& body,
+                                                   ConstBytes head = {}) {
+  Client& client = *prepared.stream->context->client;
+  if (client.launches_watched()) [[unlikely]] return post_watched(prepared, parameters, body, head);
+  return to_cuda(client.session().post_filled(
+      body, head.size() + prepared.function->parameter_bytes, [&](MutableBytes payload) {
+        if (!head.empty()) std::memcpy(payload.data(), head.data(), head.size());
+        write_parameters(prepared, parameters, payload.subspan(head.size()));
+      }));
+}
+
 /// What the driver says of clusters at once: the grid is made of whole ones, and what the compiler fixed
 /// stays.
 CUresult check_clusters(Function& function, const LaunchShape& shape, const LaunchAttributes& attributes) {
@@ -178,11 +218,8 @@ CUresult launch_with(const LaunchAttributes& attributes, Prepared& prepared, con
                                   shape.grid_z, shape.block_x, shape.block_y, shape.block_z, stream.name,
                                   static_cast<std::uint32_t>(attributes.sent.size()), 0);
   for (CUevent event : attributes.events) note_record(event, stream);
-  return to_cuda(stream.context->client->session().post_filled(
-      body, attribute_bytes + function.parameter_bytes, [&](MutableBytes payload) {
-        std::memcpy(payload.data(), attributes.sent.data(), attribute_bytes);
-        write_parameters(prepared, parameters, payload.subspan(attribute_bytes));
-      }));
+  return post_launch(prepared, parameters, body,
+                     {reinterpret_cast<const std::byte*>(attributes.sent.data()), attribute_bytes});
 }
 
 }  // namespace
@@ -201,9 +238,7 @@ CUresult launch(CUfunction handle, const LaunchShape& shape, CUstream stream_han
   const wire::LaunchKernel body(function.module_name, function.index, shape.shared_bytes, shape.grid_x,
                                 shape.grid_y, shape.grid_z, shape.block_x, shape.block_y, shape.block_z,
                                 prepared.stream->name, cooperative ? 1 : 0, 0);
-  return to_cuda(prepared.stream->context->client->session().post_filled(
-      body, function.parameter_bytes,
-      [&](MutableBytes payload) { write_parameters(prepared, parameters, payload); }));
+  return post_launch(prepared, parameters, body);
 }
 
 CUresult launch_ex(const CUlaunchConfig* config, CUfunction handle, void** parameters, void** extra) {

@@ -3,10 +3,12 @@
 #include <cstring>
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/ipc.h"
 #include "client/memory_pool.h"
+#include "client/managed.h"
 #include "client/status.h"
 #include "client/stream.h"
 #include "client/virtual_memory.h"
@@ -17,6 +19,24 @@ namespace {
 
 /// Rows start at multiples of this, as on every GPU (CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT).
 constexpr std::size_t kPitchAlignment = 512;
+
+/// Waits for work that may use memory which the host uses too, and fetches what it wrote.
+CUresult settle_coherent(Context& context) {
+  return context.client->coherence().behind() ? synchronize(context) : CUDA_SUCCESS;
+}
+
+/// The block goes, or its device's side does: nothing uses it any more.
+CUresult leave_coherence(Context& context, void* pointer, bool registered) {
+  Client& client = *context.client;
+  if (!client.coherent()) return CUDA_SUCCESS;
+  auto address = reinterpret_cast<std::uint64_t>(pointer);
+  const auto block = client.host_memory().find(address);
+  if (!block || !block->coherent || block->managed || block->registered != registered || block->base != address)
+    return CUDA_SUCCESS;
+  if (const CUresult result = settle_coherent(context); result != CUDA_SUCCESS) return result;
+  client.coherence().close(block->device_address);
+  return CUDA_SUCCESS;
+}
 
 }  // namespace
 
@@ -47,9 +67,23 @@ CUresult memory_free(CUdeviceptr address) {
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (address == 0) return CUDA_SUCCESS;
   Client& client = *context->client;
+  if (client.coherent()) [[unlikely]] {
+    // CUDA's own waits for the device: then the host may read what it wrote.
+    if (const CUresult result = settle_coherent(*context); result != CUDA_SUCCESS) return result;
+    if (client.host_memory().in_range(address)) return client.managed().release(address);
+  }
   const CUresult result = client.heap().release(address);
   if (result == CUDA_SUCCESS) return result;
   return client.pools().release(address, nullptr) == CUDA_SUCCESS ? CUDA_SUCCESS : result;
+}
+
+CUresult memory_allocate_managed(CUdeviceptr* address, std::size_t bytes, unsigned flags) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (!context->client->coherence().possible()) return CUDA_ERROR_NOT_SUPPORTED;
+  if (address == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST) return CUDA_ERROR_INVALID_VALUE;
+  return context->client->managed().allocate(address, bytes, flags, *context);
 }
 
 CUresult memory_allocate_async(CUdeviceptr* address, std::size_t bytes, CUmemoryPool pool, CUstream handle) {
@@ -98,12 +132,18 @@ CUresult host_allocate(void** pointer, std::size_t bytes, unsigned flags) {
   constexpr unsigned kKnown =
       CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
   if (pointer == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
-  return context->client->host_memory().allocate(pointer, bytes, flags, *context);
+  const CUresult result = context->client->host_memory().allocate(pointer, bytes, flags, *context);
+  if (result != CUDA_SUCCESS) return result;
+  Coherence& coherence = context->client->coherence();
+  coherence.watch();
+  coherence.allocated(reinterpret_cast<std::uint64_t>(*pointer), (flags & CU_MEMHOSTALLOC_DEVICEMAP) != 0);
+  return CUDA_SUCCESS;
 }
 
 CUresult host_free(void* pointer) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = leave_coherence(*context, pointer, false); result != CUDA_SUCCESS) return result;
   return context->client->host_memory().release(pointer);
 }
 
@@ -121,6 +161,7 @@ CUresult host_register(void* pointer, std::size_t bytes, unsigned flags) {
 CUresult host_unregister(void* pointer) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = leave_coherence(*context, pointer, true); result != CUDA_SUCCESS) return result;
   return context->client->host_memory().remove_registered(pointer);
 }
 
@@ -128,17 +169,31 @@ CUresult host_get_device_pointer(CUdeviceptr* address, void* pointer, unsigned f
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (address == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!context->client->host_memory().find(reinterpret_cast<std::uint64_t>(pointer)))
-    return CUDA_ERROR_INVALID_VALUE;
-  return CUDA_ERROR_NOT_SUPPORTED;  // kernels cannot reach memory of this machine
+  auto at = reinterpret_cast<std::uint64_t>(pointer);
+  const auto block = context->client->host_memory().find(at);
+  if (!block) return CUDA_ERROR_INVALID_VALUE;
+  const std::uint64_t found = device_address_of(*context->client, *block);
+  if (found == 0) return CUDA_ERROR_NOT_SUPPORTED;  // no memory takes part
+  *address = found + (at - block->base);
+  return CUDA_SUCCESS;
+}
+
+std::uint64_t device_address_of(Client& client, const HostBlock& block) {
+  Coherence& coherence = client.coherence();
+  if (!coherence.possible()) return 0;
+  const std::uint64_t found = client.host_memory().device_address(block.base);
+  if (found != 0 && !block.coherent) coherence.join_later(block.base);
+  return found;
 }
 
 CUresult host_get_flags(unsigned* flags, void* pointer) {
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  const auto block = context->client->host_memory().find(reinterpret_cast<std::uint64_t>(pointer));
-  if (flags == nullptr || !block) return CUDA_ERROR_INVALID_VALUE;
-  *flags = block->flags;
+  auto address = reinterpret_cast<std::uint64_t>(pointer);
+  const auto block = context->client->host_memory().find(address);
+  if (flags == nullptr || !block || block->managed) return CUDA_ERROR_INVALID_VALUE;
+  // Under unified addressing all pinned memory is mapped.
+  *flags = block->flags | CU_MEMHOSTALLOC_DEVICEMAP;
   return CUDA_SUCCESS;
 }
 
@@ -147,14 +202,15 @@ Pointee look_up(Client& client, std::uint64_t address, std::uint64_t bytes) {
   if (in_range) {
     auto block = client.heap().find(address);
     // A pool's segment: what counts is the block in it.
-    if (block && block->kind == BlockKind::kPool) return {client.pools().find(address), std::nullopt, true};
+    if (block && block->kind == BlockKind::kPool) return {client.pools().find(address), std::nullopt, true, address};
     if (!block) block = client.virtual_memory().find(address, bytes);
     if (!block) block = client.shared_memory().find(address);
-    if (block) return {block, std::nullopt, true};
+    if (block) return {block, std::nullopt, true, address};
   }
-  if (auto foreign = client.foreign_ranges().find(address)) return {foreign, std::nullopt, in_range};
-  if (in_range) return {std::nullopt, std::nullopt, true};
-  return {std::nullopt, client.host_memory().find(address), false};
+  if (auto foreign = client.foreign_ranges().find(address)) return {foreign, std::nullopt, in_range, address};
+  if (in_range) return {std::nullopt, std::nullopt, true, address};
+  auto host = client.host_memory().find(address);
+  return {std::nullopt, host, false, address};
 }
 
 namespace {
@@ -192,6 +248,12 @@ CUresult block_attribute(void* data, CUpointer_attribute which, const BlockFacts
   }
 }
 
+/// A __managed__ variable, which lies where the driver put it.
+bool managed_variable(const DeviceBlock& block, std::uint64_t address) {
+  const Client& client = *block.context->client;
+  return client.coherent() && block.context->client->coherence().find(address);
+}
+
 CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address,
                                   const DeviceBlock& block) {
   switch (which) {
@@ -201,6 +263,11 @@ CUresult device_pointer_attribute(void* data, CUpointer_attribute which, CUdevic
       return give(data, address);
     case CU_POINTER_ATTRIBUTE_MAPPED:
       return give<int>(data, 1);
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+      return give<unsigned>(data, managed_variable(block, address) ? 1 : 0);
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+      if (!managed_variable(block, address)) return CUDA_ERROR_INVALID_VALUE;
+      return give(data, reinterpret_cast<void*>(address));
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
       return give<int>(data, block.writable ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
                                             : CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READ);
@@ -216,14 +283,20 @@ CUresult host_pointer_attribute(void* data, CUpointer_attribute which, CUdevicep
                                 const HostBlock& block, CUdevice device) {
   switch (which) {
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-      return give<unsigned>(data, CU_MEMORYTYPE_HOST);
+      return give<unsigned>(data, block.managed ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST);
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+      return give<unsigned>(data, block.managed ? 1 : 0);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: {
+      const std::uint64_t found = device_address_of(*block.context->client, block);
+      return found != 0 ? give<CUdeviceptr>(data, found + (address - block.base)) : CUDA_ERROR_INVALID_VALUE;
+    }
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       return give(data, reinterpret_cast<void*>(address));
     case CU_POINTER_ATTRIBUTE_MAPPED:
-      return give<int>(data, 0);
+      return give<int>(data, block.context->client->coherence().possible() ? 1 : 0);
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
       return give<CUmemoryPool>(data, nullptr);
-    default:  // among them DEVICE_POINTER: kernels cannot reach it
+    default:
       return block_attribute(data, which,
                              {handle_of(block.context), device, block.base, block.bytes, block.id});
   }
@@ -233,7 +306,6 @@ CUresult host_pointer_attribute(void* data, CUpointer_attribute which, CUdevicep
 CUresult common_attribute(void* data, CUpointer_attribute which) {
   switch (which) {
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
     case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
@@ -248,7 +320,7 @@ CUresult common_attribute(void* data, CUpointer_attribute which) {
 CUresult attribute_of(void* data, CUpointer_attribute which, CUdeviceptr address, const Pointee& pointee) {
   if (const CUresult common = common_attribute(data, which); common != CUDA_ERROR_NOT_FOUND) return common;
   if (pointee.device) return device_pointer_attribute(data, which, address, *pointee.device);
-  return host_pointer_attribute(data, which, address, *pointee.host,
+  return host_pointer_attribute(data, which, pointee.address, *pointee.host,
                                 pointee.host->context->device->ordinal());
 }
 
@@ -313,7 +385,8 @@ CUresult pointer_set_attribute(const void* value, CUpointer_attribute which, CUd
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (value == nullptr || which != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) return CUDA_ERROR_INVALID_VALUE;
-  if (!look_up(*context->client, address).device) return CUDA_ERROR_INVALID_VALUE;
+  const Pointee pointee = look_up(*context->client, address);
+  if (!pointee.device && (!pointee.host || !pointee.host->managed)) return CUDA_ERROR_INVALID_VALUE;
   unsigned wanted;
   std::memcpy(&wanted, value, sizeof wanted);
   return wanted == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED;

@@ -17,6 +17,7 @@ class Client;
 CUresult memory_allocate(CUdeviceptr* address, std::size_t bytes);
 CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::size_t width,
                                std::size_t height, unsigned element_bytes);
+CUresult memory_allocate_managed(CUdeviceptr* address, std::size_t bytes, unsigned flags);
 CUresult memory_free(CUdeviceptr address);
 CUresult memory_allocate_async(CUdeviceptr* address, std::size_t bytes, CUmemoryPool pool, CUstream stream);
 CUresult memory_free_async(CUdeviceptr address, CUstream stream);
@@ -34,9 +35,13 @@ struct Pointee {
   std::optional<DeviceBlock> device;
   std::optional<HostBlock> host;
   bool in_device_range = false;  ///< of the common range: never host memory
+  /// As given; of host memory that kernels know by another address, the program's.
+  std::uint64_t address = 0;
 };
 /// `bytes` from the address on are to be used: of mappings side by side as many are looked at.
 Pointee look_up(Client& client, std::uint64_t address, std::uint64_t bytes = 1);
+/// Where kernels find the block from the next launch on; 0: nowhere.
+std::uint64_t device_address_of(Client& client, const HostBlock& block);
 
 CUresult pointer_attribute(void* data, CUpointer_attribute which, CUdeviceptr address);
 CUresult pointer_attributes(unsigned count, CUpointer_attribute* which, void** data, CUdeviceptr address);

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/heap.h"
@@ -113,6 +114,9 @@ bool plausible(const wire::ModuleLoadReply& reply) {
 }
 
 void destroy_module(Module* module) {
+  for (const auto& [name, global] : module->globals) {
+    if (module->context->client->coherent()) module->context->client->coherence().close(global.first);
+  }
   module->context->client->foreign_ranges().remove_module(module->name);
   for (Function* function : module->functions) Slab<Function>::destroy(function);
   Slab<Module>::destroy(module);
@@ -276,6 +280,23 @@ CUresult module_functions(CUfunction* functions, unsigned count, CUmodule handle
   return CUDA_SUCCESS;
 }
 
+namespace {
+
+/// The program uses a __managed__ variable where the driver put it.
+CUresult open_managed_variable(const DeviceBlock& block) {
+  Coherence& coherence = block.context->client->coherence();
+  if (coherence.find(block.base)) return CUDA_SUCCESS;  // another thread was faster
+  Coherence::Range range;
+  range.address = block.base;
+  range.bytes = range.used = block.bytes;
+  range.data = reinterpret_cast<std::byte*>(block.base);
+  range.managed = true;
+  if (const CUresult result = coherence.open(range, *block.context); result != CUDA_SUCCESS) return result;
+  return coherence.synchronized(*block.context);  // its initial value
+}
+
+}  // namespace
+
 CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule handle, const char* name) {
   Module* module;
   if (const CUresult result = find_module(handle, module); result != CUDA_SUCCESS) return result;
@@ -298,8 +319,12 @@ CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule ha
   if (!reply) return to_cuda(reply.error());
   const DeviceBlock block{reply->address(), reply->bytes(), module->context,
                           module->context->device->ordinal(), client.mint()};
-  if (!client.foreign_ranges().add(block, module->name, !client.heap().in_range(block.base)))
+  const bool managed = reply->managed() != 0 && client.coherence().possible();
+  if (!client.foreign_ranges().add(block, module->name, !client.heap().in_range(block.base), managed))
     return CUDA_ERROR_MAP_FAILED;
+  if (managed) {
+    if (const CUresult result = open_managed_variable(block); result != CUDA_SUCCESS) return result;
+  }
   std::scoped_lock lock(module->mutex);
   return give(module->globals.emplace(name, std::pair{block.base, block.bytes}).first->second);
 }

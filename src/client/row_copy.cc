@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/memory.h"
 #include "client/status.h"
@@ -27,12 +28,22 @@ CUresult classify(Client& client, Side& side, const Shape& shape) {
   if (pointee.device) {
     side.kind = Kind::kDevice;
     const std::uint64_t room = pointee.device->usable() - (side.address - pointee.device->base);
+    if (extent <= room && client.coherent()) (void)client.coherence().find(side.address, &side.twin);
     return extent <= room ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   }
   if (pointee.in_device_range) return CUDA_ERROR_INVALID_VALUE;
   if (!pointee.host) return CUDA_SUCCESS;
   const HostBlock& block = *pointee.host;
-  if (extent > block.bytes - (side.address - block.base)) return CUDA_SUCCESS;
+  side.address = pointee.address;
+  const std::uint64_t offset = side.address - block.base;
+  const bool inside = extent <= block.bytes - offset;
+  if (block.coherent) {
+    side.kind = Kind::kDevice;
+    side.twin = side.host();
+    side.address = block.device_address + offset;
+    return inside ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  }
+  if (!inside) return CUDA_SUCCESS;
   side.kind = Kind::kPinned;
   side.reach = block.reach;
   side.key = block.key;

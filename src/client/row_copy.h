@@ -26,6 +26,8 @@ struct Side {
   Reach reach = Reach::kNone;     ///< of kPinned
   RemoteKey key{};                ///< of kStanding
   std::uint64_t key_address = 0;  ///< where the key's bytes begin
+  /// Of kDevice: where the program has the same bytes (coherence.h); null: it has not.
+  std::byte* twin = nullptr;
 
   bool on_device() const { return kind == Kind::kDevice; }
   std::byte* host() const { return reinterpret_cast<std::byte*>(address); }

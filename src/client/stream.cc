@@ -5,6 +5,7 @@
 
 #include "client/callbacks.h"
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/event.h"
@@ -155,19 +156,20 @@ CUresult stream_query(CUstream handle) {
   if (own == CUDA_ERROR_NOT_READY) return own;
   if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
   if (corrupts_context(own)) stream->context->error.store(own);
-  return client.synchronized(own);
+  return client.synchronized(host_sees(own, *stream->context));
 }
 
 CUresult synchronize(Stream& stream) {
   Context& context = *stream.context;
   const std::vector<Download> downloads = downloads_before(stream);
   const std::uint64_t pools_mark = context.client->pools().mark();
-  const CUresult own = to_cuda(context.client->session().call(wire::StreamSynchronize(stream.name)));
+  CUresult own = to_cuda(context.client->session().call(wire::StreamSynchronize(stream.name)));
   if (corrupts_context(own)) context.error.store(own);
   if (own == CUDA_SUCCESS) {
     wait_for_downloads(*context.client, downloads);
     context.client->pools().drained(pools_mark, stream.name, 0);
   }
+  if (!context.client->coherence().owns(stream)) own = host_sees(own, context);
   const CUresult result = context.client->synchronized(own);
   return result != CUDA_SUCCESS ? result : static_cast<CUresult>(context.error.load());
 }

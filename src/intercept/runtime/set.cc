@@ -1,5 +1,5 @@
 // Setting memory to a byte. On the device it is asynchronous to the host even without a stream,
-// as the documentation says of cudaMemset.
+// as the documentation says of cudaMemset; of memory that the host uses too it is done on return.
 #include "api.h"
 
 using namespace avec::runtime;
@@ -7,6 +7,17 @@ using namespace avec::runtime;
 namespace {
 
 unsigned char byte_of(int value) { return static_cast<unsigned char>(value); }
+
+/// Ends a set without a stream.
+cudaError_t settled(cudaError_t set, const void* pointer, CUstream stream) {
+  unsigned type = 0, managed = 0;
+  if (set != cudaSuccess || pointer == nullptr) return set;
+  if (cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, device_pointer(pointer)) != CUDA_SUCCESS)
+    return set;
+  cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, device_pointer(pointer));
+  if (type != CU_MEMORYTYPE_HOST && managed == 0) return set;
+  return in_context([&] { return cuStreamSynchronize(stream); });
+}
 
 cudaError_t set_linear(void* pointer, int value, std::size_t bytes, CUstream stream) {
   return in_context([&]() -> CUresult {
@@ -51,14 +62,16 @@ cudaError_t set_3d(const cudaPitchedPtr& to, int value, const cudaExtent& extent
 }  // namespace
 
 AVEC_STREAM_PAIR(cudaMemset, _ptds, (void* pointer, int value, std::size_t bytes),
-                 return set_linear(pointer, value, bytes, resolve_stream<kDefault>(nullptr));)
+                 const CUstream stream = resolve_stream<kDefault>(nullptr);
+                 return settled(set_linear(pointer, value, bytes, stream), pointer, stream);)
 
 AVEC_STREAM_PAIR(cudaMemsetAsync, _ptsz, (void* pointer, int value, std::size_t bytes, cudaStream_t stream),
                  return set_linear(pointer, value, bytes, resolve_stream<kDefault>(stream));)
 
 AVEC_STREAM_PAIR(cudaMemset2D, _ptds,
                  (void* pointer, std::size_t pitch, int value, std::size_t width, std::size_t height),
-                 return set_2d(pointer, pitch, value, width, height, resolve_stream<kDefault>(nullptr));)
+                 const CUstream stream = resolve_stream<kDefault>(nullptr);
+                 return settled(set_2d(pointer, pitch, value, width, height, stream), pointer, stream);)
 
 AVEC_STREAM_PAIR(cudaMemset2DAsync, _ptsz,
                  (void* pointer, std::size_t pitch, int value, std::size_t width, std::size_t height,
@@ -66,7 +79,8 @@ AVEC_STREAM_PAIR(cudaMemset2DAsync, _ptsz,
                  return set_2d(pointer, pitch, value, width, height, resolve_stream<kDefault>(stream));)
 
 AVEC_STREAM_PAIR(cudaMemset3D, _ptds, (cudaPitchedPtr to, int value, cudaExtent extent),
-                 return set_3d(to, value, extent, resolve_stream<kDefault>(nullptr));)
+                 const CUstream stream = resolve_stream<kDefault>(nullptr);
+                 return settled(set_3d(to, value, extent, stream), to.ptr, stream);)
 
 AVEC_STREAM_PAIR(cudaMemset3DAsync, _ptsz,
                  (cudaPitchedPtr to, int value, cudaExtent extent, cudaStream_t stream),
