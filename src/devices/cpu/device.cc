@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "devices/cpu/graph/capture.h"
 #include "devices/cpu/output.h"
 
 namespace avec::cpu {
@@ -182,6 +183,8 @@ void close_context(const ContextRef& context) {
     all.scheduler.wait_all(*context, deadline + kCloseGrace);
   }
   flush_output(*context);
+  end_captures(*context);
+  forget_graph_memory(*context);
   all.streams.remove_if([&](const Stream& stream) { return stream.context == context; });
   all.events.remove_if([&](const Event& event) { return event.context == context; });
   all.functions.remove_if([&](const Function& function) {

@@ -269,3 +269,21 @@ TEST_CASE("Allocations, host functions and values are captured too") {
   CHECK(seen == 78);
   CHECK(calls == 2);
 }
+
+TEST_CASE("A context takes its captures and the memory of its graphs with it") {
+  {
+    test::Context context;
+    const CUstream stream = test::make_stream();
+    CUdeviceptr memory = 0;
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    OK(cuMemAllocAsync(&memory, 4096, stream));
+    run(end(stream), stream);
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+  }
+  test::Context context;
+  test::Buffer buffer(4096);  // not refused, and not taken for a graph's
+  OK(cuStreamSynchronize(nullptr));
+  cuuint64_t used = 1;
+  OK(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
+  CHECK(used == 0);
+}

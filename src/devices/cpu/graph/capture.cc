@@ -260,6 +260,18 @@ void stream_destroyed(const StreamRef& stream) {
   leave(capture);
 }
 
+void end_captures(const Context& context) {
+  if (!any()) return;
+  const GraphLock lock(graph_mutex());
+  const auto all = captures();
+  for (const auto& capture : all) {
+    const auto origin = capture->origin.lock();
+    if (origin && origin->context.get() != &context) continue;
+    if (!capture->to_graph) forget_graph(capture->graph);
+    leave(capture);
+  }
+}
+
 namespace {
 
 CUresult begin(CUstream handle, CUstreamCaptureMode mode, CUgraph graph_handle, const CUgraphNode* nodes,

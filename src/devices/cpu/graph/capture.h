@@ -60,7 +60,9 @@ std::optional<CUresult> capture_record(const StreamRef& stream, const std::share
 std::optional<CUresult> capture_wait(const StreamRef& stream, const std::shared_ptr<Event>& event,
                                      unsigned flags);
 
-/// Before a stream or an event is destroyed.
+/// Before a stream is destroyed.
 void stream_destroyed(const StreamRef& stream);
+/// Before a context is: its captures end.
+void end_captures(const Context& context);
 
 }  // namespace avec::cpu

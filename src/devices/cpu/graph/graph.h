@@ -38,6 +38,8 @@ using GraphLock = std::lock_guard<std::recursive_mutex>;
 struct GraphMemory {
   CUdeviceptr address = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t id = 0;  // of the allocation: another one may get the address later
+  std::uintptr_t context = 0;
   Device* device = nullptr;
   /// Allocated by a launch and not freed since; calls are looked at, not the device's progress.
   bool live = false;
@@ -240,6 +242,8 @@ GraphMemoryRef graph_memory_at(CUdeviceptr address);
 void set_live(const GraphMemoryRef& memory, bool live);
 /// cuMemFree and cuMemFreeAsync of an address that belongs to a graph; false: it does not.
 bool free_graph_memory(CUdeviceptr address, CUresult& result);
+/// A context's memory is gone: its addresses may become others'.
+void forget_graph_memory(const Context& context);
 /// Bytes of a device that are allocated by graphs, and the most since that was reset.
 struct GraphMemoryUse {
   std::uint64_t now = 0, high = 0;

@@ -15,7 +15,8 @@ GraphMemory::~GraphMemory() {
   auto& named = graph_tables().memory;
   const auto found = named.find(address);
   if (found != named.end() && found->second.expired()) named.erase(found);
-  if (const auto gone = state().memory.remove(address, [](const Allocation&) { return true; })) release(gone);
+  const auto gone = state().memory.remove(address, [this](const Allocation& a) { return a.id == id; });
+  if (gone) release(gone);
 }
 
 GraphMemoryRef graph_memory_at(CUdeviceptr address) {
@@ -64,6 +65,20 @@ bool free_graph_memory(CUdeviceptr address, CUresult& result) {
   result = memory->live && !memory->freed_by_owner ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   if (result == CUDA_SUCCESS) set_live(memory, false);
   return true;
+}
+
+void forget_graph_memory(const Context& context) {
+  const GraphLock lock(graph_mutex());
+  auto& named = graph_tables().memory;
+  for (auto at = named.begin(); at != named.end();) {
+    const auto memory = at->second.lock();
+    if (memory && memory->context != context.handle) {
+      ++at;
+      continue;
+    }
+    if (memory) set_live(memory, false);
+    at = named.erase(at);
+  }
 }
 
 namespace {

@@ -176,6 +176,8 @@ CUresult make_alloc(CUDA_MEM_ALLOC_NODE_PARAMS& given, Graph& graph, AllocParams
   if (const auto error = allocate(*context, given.bytesize, Memory::kDevice, nullptr, address)) return error;
   memory->address = address;
   memory->bytes = given.bytesize;
+  if (const auto found = state().memory.find(address)) memory->id = found->id;
+  memory->context = context->handle;
   memory->device = device;
   memory->owner = graph.weak_from_this();
   graph_tables().memory[address] = memory;
