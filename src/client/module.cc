@@ -7,6 +7,7 @@
 #include <iterator>
 #include <span>
 
+#include "base/cpu_device.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
@@ -163,7 +164,8 @@ CUresult load_into(Context& context, const void* image, std::size_t bytes, JitOp
                    Module*& module) {
   const auto capability = static_cast<unsigned>(context.device->compute_capability());
   const auto filtered =
-      fatbin::filter({static_cast<const std::byte*>(image), bytes}, capability / 10, capability % 10);
+      fatbin::filter({static_cast<const std::byte*>(image), bytes}, capability / 10, capability % 10,
+                     context.device->name() == kCpuDeviceName);
   if (!filtered) return CUDA_ERROR_INVALID_IMAGE;
   const auto hash = wire::content_hash(*filtered);
   if (!hash) return CUDA_ERROR_OPERATING_SYSTEM;

@@ -197,7 +197,21 @@ bool usable(const Entry& entry, unsigned major, unsigned minor) {
   return same_major || (entry.kind == Kind::kPtx && entry.variant == Variant::kPlain);
 }
 
-Result<std::vector<std::byte>> filter(std::span<const std::byte> image, unsigned major, unsigned minor) {
+std::uint32_t substitute(std::span<const Entry> entries, unsigned major, unsigned minor) {
+  bool cubin = false;
+  std::uint32_t oldest = 0;
+  for (const Entry& entry : entries) {
+    if (usable(entry, major, minor)) {
+      if (entry.kind == Kind::kPtx) return 0;
+      cubin = true;
+    } else if (entry.kind == Kind::kPtx && entry.variant == Variant::kPlain) {
+      oldest = oldest == 0 ? entry.architecture : std::min(oldest, entry.architecture);
+    }
+  }
+  return cubin ? oldest : 0;
+}
+
+Result<std::vector<std::byte>> filter(std::span<const std::byte> image, unsigned major, unsigned minor, bool ptx_only) {
   if (image_kind(image) != ImageKind::kContainer) return std::vector<std::byte>(image.begin(), image.end());
   const auto entries = list(image);
   if (!entries) return std::unexpected(entries.error());
@@ -206,11 +220,14 @@ Result<std::vector<std::byte>> filter(std::span<const std::byte> image, unsigned
     if (entry.kind == Kind::kPtx && usable(entry, major, minor))
       newest = std::max(newest, entry.architecture);
   }
+  const std::uint32_t stand_in = ptx_only ? substitute(*entries, major, minor) : 0;
   const auto header_bytes = load<std::uint16_t>(image, 6);
   std::vector<std::byte> kept(image.begin(), image.begin() + header_bytes);
   for (const Entry& entry : *entries) {
-    if (!usable(entry, major, minor)) continue;
-    if (entry.kind == Kind::kPtx && entry.architecture != newest) continue;
+    const bool stands_in = entry.kind == Kind::kPtx && entry.variant == Variant::kPlain && stand_in != 0 &&
+                           entry.architecture == stand_in;
+    if (!usable(entry, major, minor) && !stands_in) continue;
+    if (entry.kind == Kind::kPtx && entry.architecture != newest && !stands_in) continue;
     kept.insert(kept.end(), entry.whole.begin(), entry.whole.end());
   }
   const std::uint64_t entry_bytes = kept.size() - header_bytes;

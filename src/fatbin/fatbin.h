@@ -71,9 +71,14 @@ enum class ImageKind : std::uint8_t { kContainer, kElf, kText };
 /// minor version, PTX of at most its version; "a" targets must match exactly, "f" targets in the major.
 [[nodiscard]] bool usable(const Entry& entry, unsigned major, unsigned minor);
 
+/// Whether a device that reads PTX only stands in for a device of this compute capability with the
+/// oldest PTX for newer ones: a cubin would run on that device, and there is no PTX that would. Libraries are
+/// often built so. The architecture of that PTX; 0 otherwise.
+[[nodiscard]] std::uint32_t substitute(std::span<const Entry> entries, unsigned major, unsigned minor);
+
 /// A container with only what a device of this compute capability can use: the matching cubins
-/// and the newest matching PTX. Images that are no container come back as they are.
+/// and the newest matching PTX (`ptx_only`: or its substitute). Images that are no container come back as they are.
 [[nodiscard]] Result<std::vector<std::byte>> filter(std::span<const std::byte> image, unsigned major,
-                                                    unsigned minor);
+                                                    unsigned minor, bool ptx_only = false);
 
 }  // namespace avec::fatbin

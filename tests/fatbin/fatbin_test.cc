@@ -117,6 +117,29 @@ TEST_CASE("A filtered container holds only what the device can use") {
   }
 }
 
+TEST_CASE("Where only cubins fit, what reads PTX only gets the oldest newer PTX") {
+  const auto whole = image(kModes[0]);
+  const auto entries = list(whole);
+  REQUIRE(entries);
+  std::vector<Entry> chosen;
+  const auto add = [&](Kind kind, std::uint32_t architecture, Variant variant) {
+    Entry entry;
+    entry.kind = kind;
+    entry.architecture = architecture;
+    entry.variant = variant;
+    chosen.push_back(entry);
+  };
+  add(Kind::kPtx, 120, Variant::kPlain);
+  add(Kind::kPtx, 100, Variant::kPlain);
+  add(Kind::kPtx, 100, Variant::kExact);
+  CHECK(substitute(chosen, 9, 0) == 0);  // the device itself could not run it
+  add(Kind::kCubin, 90, Variant::kPlain);
+  CHECK(substitute(chosen, 9, 0) == 100);
+  CHECK(substitute(chosen, 8, 0) == 0);
+  add(Kind::kPtx, 80, Variant::kPlain);
+  CHECK(substitute(chosen, 9, 0) == 0);
+}
+
 TEST_CASE("Images that are no container pass the filter unchanged") {
   for (const char* name : {"kernels.cubin", "kernels.ptx"}) {
     const auto bytes = image(name);

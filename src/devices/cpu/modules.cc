@@ -1,12 +1,15 @@
 #include "devices/cpu/modules.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string_view>
 
 #include "devices/cpu/attributes.h"
+#include "devices/cpu/output.h"
 #include "fatbin/fatbin.h"
 
 namespace avec::cpu {
@@ -43,8 +46,11 @@ CUresult usable_entries(std::span<const std::byte> container, std::vector<fatbin
     log = entries.error().what;
     return CUDA_ERROR_INVALID_IMAGE;
   }
-  std::erase_if(*entries, [](const fatbin::Entry& entry) {
-    return entry.kind != fatbin::Kind::kPtx || !fatbin::usable(entry, kMajor, kMinor);
+  // A cubin says that the device can run the program: then PTX for a newer one does in its place.
+  const std::uint32_t stand_in = fatbin::substitute(*entries, kMajor, kMinor);
+  std::erase_if(*entries, [stand_in](const fatbin::Entry& entry) {
+    const bool stands_in = stand_in != 0 && entry.architecture == stand_in && entry.variant == fatbin::Variant::kPlain;
+    return entry.kind != fatbin::Kind::kPtx || (!fatbin::usable(entry, kMajor, kMinor) && !stands_in);
   });
   // Newest first; of the same age what uses no feature of one architecture only.
   std::sort(entries->begin(), entries->end(), [](const fatbin::Entry& a, const fatbin::Entry& b) {
@@ -54,7 +60,7 @@ CUresult usable_entries(std::span<const std::byte> container, std::vector<fatbin
   });
   usable = std::move(*entries);
   if (!usable.empty()) return CUDA_SUCCESS;
-  log = "the image holds no PTX for compute capability 9.0 or less";
+  log = "the CPU device needs PTX; the image holds none for compute capability 9.0 or less";
   return CUDA_ERROR_NO_BINARY_FOR_GPU;
 }
 
@@ -77,7 +83,7 @@ CUresult compile_container(std::span<const std::byte> container, std::unique_ptr
   CUresult error = CUDA_ERROR_NO_BINARY_FOR_GPU;
   for (const auto& entry : entries) {
     if (const auto unreadable = text_of(entry, text, log)) return unreadable;
-    error = compile_text(text.data(), code, log);
+    error = compile_text(text.data(), code, log, entry.architecture);
     if (error == CUDA_SUCCESS) break;
   }
   return error;
@@ -85,19 +91,19 @@ CUresult compile_container(std::span<const std::byte> container, std::unique_ptr
 
 }  // namespace
 
-CUresult compile_text(const char* text, std::unique_ptr<ptx::Module>& code, std::string& log) {
+CUresult compile_text(const char* text, std::unique_ptr<ptx::Module>& code, std::string& log, unsigned allowed) {
   const std::string_view view(text);
   const unsigned version = number_after(view, ".version"), target = number_after(view, ".target");
   if (version == 0) {
     log = "the image is neither PTX nor a binary";
     return CUDA_ERROR_INVALID_IMAGE;
   }
-  if (version > kPtxVersion) {
+  if (version > kPtxVersion && allowed <= kArchitecture) {
     log = "ptxas fatal   : Unsupported .version " + std::to_string(version / 10) + "." +
           std::to_string(version % 10) + "; current version is '9.0'";
     return CUDA_ERROR_UNSUPPORTED_PTX_VERSION;
   }
-  if (target > kArchitecture) {
+  if (target > std::max(kArchitecture, allowed)) {
     log = "ptxas fatal   : SM version specified by .target is higher than default SM version assumed";
     return CUDA_ERROR_INVALID_PTX;
   }
@@ -116,8 +122,9 @@ CUresult ptx_of_image(const void* image, std::vector<char>& text, std::string& l
   return text_of(entries.front(), text, log);
 }
 
-CUresult compile_image(const void* image, std::unique_ptr<ptx::Module>& code, std::vector<char>& text,
-                       std::string& log) {
+namespace {
+
+CUresult compile_any(const void* image, std::unique_ptr<ptx::Module>& code, std::vector<char>& text, std::string& log) {
   if (image == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto size = fatbin::image_size(image);
   if (!size) {
@@ -127,11 +134,22 @@ CUresult compile_image(const void* image, std::unique_ptr<ptx::Module>& code, st
   if (const auto container = fatbin::container(image)) return compile_container(*container, code, text, log);
   const auto* bytes = static_cast<const char*>(image);
   if (fatbin::image_kind({static_cast<const std::byte*>(image), *size}) == fatbin::ImageKind::kElf) {
-    log = "a cubin cannot run on the CPU device, which needs PTX";
+    log = "a cubin cannot run on the CPU device, which needs PTX (CuPy: CUPY_COMPILE_WITH_PTX=1)";
     return CUDA_ERROR_NO_BINARY_FOR_GPU;
   }
   text.assign(bytes, bytes + *size);
   return compile_text(text.data(), code, log);
+}
+
+}  // namespace
+
+CUresult compile_image(const void* image, std::unique_ptr<ptx::Module>& code, std::vector<char>& text,
+                       std::string& log) {
+  const CUresult error = compile_any(image, code, text, log);
+  // No fault of the program: a GPU would run it. Said once, as programs may ignore the error.
+  static std::atomic<bool> said{false};
+  if (error == CUDA_ERROR_NO_BINARY_FOR_GPU && !said.exchange(true)) write_output(2, "avec: " + log + "\n");
+  return error;
 }
 
 CUresult instantiate(const ContextRef& context, std::unique_ptr<ptx::Module> code,
@@ -229,7 +247,7 @@ CUresult module_of_library(Library& library, const ContextRef& context, std::sha
   if (!mine) {
     std::unique_ptr<ptx::Module> code;
     std::string log;
-    if (const auto error = compile_text(library.ptx.data(), code, log)) return error;
+    if (const auto error = compile_text(library.ptx.data(), code, log, std::numeric_limits<unsigned>::max())) return error;
     if (const auto error = instantiate(context, std::move(code), mine)) return error;
     mine->library = library.handle;
   }

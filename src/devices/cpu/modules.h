@@ -17,7 +17,8 @@ CUresult compile_image(const void* image, std::unique_ptr<ptx::Module>& code, st
                        std::string& log);
 /// The PTX that an image of any kind gives this device, NUL at the end.
 CUresult ptx_of_image(const void* image, std::vector<char>& text, std::string& log);
-CUresult compile_text(const char* text, std::unique_ptr<ptx::Module>& code, std::string& log);
+/// `allowed`: a target newer than the device that is taken all the same, in any version of PTX.
+CUresult compile_text(const char* text, std::unique_ptr<ptx::Module>& code, std::string& log, unsigned allowed = 0);
 
 /// Gives variables their memory, makes the functions and the handles.
 CUresult instantiate(const ContextRef& context, std::unique_ptr<ptx::Module> code,

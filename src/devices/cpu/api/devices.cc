@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "base/cpu_device.h"
 #include "devices/cpu/attributes.h"
 #include "devices/cpu/device.h"
 
@@ -49,7 +50,7 @@ CUresult cuDeviceGetName(char* name, int length, CUdevice ordinal) {
   Device* device;
   if (const auto error = device_of(ordinal, device)) return error;
   if (name == nullptr || length <= 0) return CUDA_ERROR_INVALID_VALUE;
-  std::snprintf(name, static_cast<std::size_t>(length), "AVEC CPU device");
+  std::snprintf(name, static_cast<std::size_t>(length), "%s", avec::kCpuDeviceName.data());
   return CUDA_SUCCESS;
 }
 

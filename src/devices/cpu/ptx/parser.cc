@@ -105,6 +105,7 @@ void Parser::target() {
 void Parser::module_item() {
   if (accept(';')) return;
   const std::string_view name = expect_directive();
+  if (name == "version") return version();  // of a further text: linked ones are one behind the other
   if (name == "target") return target();
   if (name == "address_size") {
     if (expect_integer() != 64) fail("Only .address_size 64 is supported");
