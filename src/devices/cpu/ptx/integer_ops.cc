@@ -152,7 +152,8 @@ Handler pair_binary(Type type) {
 }
 
 // Extended precision: x is the carry register, flag says it is written, flag2 that it is read;
-// code 0 adds, 1 subtracts, 2 and 3 add the low or high half of a product.
+// code 0 adds, 1 subtracts, 2 and 3 add the low or high half of a product. A subtraction adds the
+// complement, so its carry is set when nothing was borrowed: nvcc's division of 128 bits reads it with addc.
 template <class T>
 void carry_chain(Warp& w, const Instruction& in, Mask mask) {
   using U = Unsigned<T>;
@@ -169,7 +170,8 @@ void carry_chain(Warp& w, const Instruction& in, Mask mask) {
       left = static_cast<U>(in.code == 2 ? MultiplyLow<T>::f(a[i], b[i]) : MultiplyHigh<T>::f(a[i], b[i]));
       right = c[i];
     }
-    const u128 wide = in.code == 1 ? u128{left} - right - in_bit : u128{left} + right + in_bit;
+    if (in.code == 1) right = static_cast<U>(~right);
+    const u128 wide = u128{left} + right + (in.code == 1 && !in.flag2 ? 1 : in_bit);
     d[i] = static_cast<U>(wide);
     carried |= static_cast<Mask>(wide >> (8 * sizeof(T)) & 1) << i;
   });
