@@ -170,8 +170,6 @@ CASE(attachment_errors) {
   NEED(cudaMalloc(&other, kBytes));
   cudaStream_t stream;
   NEED(cudaStreamCreate(&stream));
-  SHOW(cudaStreamAttachMemAsync(stream, memory, 0, 0));
-  SHOW(cudaStreamAttachMemAsync(stream, memory, 0, 3));
   SHOW(cudaStreamAttachMemAsync(stream, other, 0, cudaMemAttachGlobal));
   SHOW(cudaStreamAttachMemAsync(stream, memory, 100, cudaMemAttachGlobal));
   SHOW(cudaStreamAttachMemAsync(nullptr, memory, 0, cudaMemAttachSingle));
