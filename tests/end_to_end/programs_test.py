@@ -38,6 +38,12 @@ class Programs(Case):
     def test_the_standard_library_of_cuda(self):
         self.check("standard_library")
 
+    def test_samples(self):
+        self.check("samples")
+
+    def test_thrust_and_cub(self):
+        self.check("thrust_and_cub")
+
     def test_a_plugin_brings_its_own_static_runtime(self):
         self.check("plugin_host", program("libplugin.so"))
 

@@ -66,7 +66,8 @@ class Clients(unittest.TestCase):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AVEC_", "CUDA_", "CUPY_", "NUMBA_", "LD_"))}
         with tempfile.TemporaryDirectory() as folder:
             kept.update(AVEC_CACHE_DIR=f"{folder}/modules", CUPY_CACHE_DIR=f"{folder}/cupy", NUMBA_CACHE_DIR=f"{folder}/numba",
-                        CUPY_COMPILE_WITH_PTX="1", CUDA_PATH=str(cuda_folder()))
+                        CUPY_COMPILE_WITH_PTX="1", NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS="0",
+                        NUMBA_CUDA_WARN_ON_IMPLICIT_COPY="0", CUDA_PATH=str(cuda_folder()))
             result = subprocess.run(
                 [BUILD / "bin" / "avec", "run", "--local", "--device", "cpu", "--", ENVIRONMENT / "bin" / "python3",
                  HERE / name], capture_output=True, text=True, timeout=DEADLINE_S, env=kept)
