@@ -63,6 +63,14 @@ inline constexpr std::size_t kArenaBytes = 64u << 20;
 inline constexpr std::uint64_t kMaxSlotsBytes = 256u << 20;
 /// Posted work held back because a stream's queue is full, bytes of frames per session.
 inline constexpr std::size_t kBacklogBytes = 64u << 20;
+/// Work that a client adds while host functions of its streams have not run, bytes and frames: the thread
+/// that adds more waits for them. The executor keeps it, beside kBacklogBytes.
+inline constexpr std::size_t kHostFunctionBytes = 32u << 20;
+inline constexpr std::uint64_t kHostFunctionFrames = 64u << 10;
+/// Host functions of one session that have not run.
+inline constexpr std::size_t kMaxHostFunctions = 64u << 10;
+/// StreamDones that one StreamWatch can ask for.
+inline constexpr std::uint64_t kMaxStreamPushes = 1024;
 /// Launches issued to one stream and not known to have finished. The driver blocks at
 /// about 1,024; the dispatcher must not.
 inline constexpr std::uint32_t kLaunchWindow = 512;

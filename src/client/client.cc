@@ -5,6 +5,7 @@
 
 #include "base/settings.h"
 #include "base/wait_mode.h"
+#include "client/callbacks.h"
 #include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
@@ -14,6 +15,7 @@
 #include "client/memory_pool.h"
 #include "client/managed.h"
 #include "client/payload.h"
+#include "client/progress.h"
 #include "client/slab.h"
 #include "client/trace.h"
 #include "client/status.h"
@@ -115,7 +117,7 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
   return options;
 }
 
-Client::Client() = default;
+Client::Client() : watched_(std::make_unique<Watched>()) {}
 
 std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOptions& options) {
   auto device_ranges = reserve_candidates(RangeUse::kDevice, kOfferedRanges, options.bind_address_ranges);
@@ -139,6 +141,7 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   callbacks.deferred_error = [raw = client.get()](wire::Opcode, std::uint64_t, int status) {
     raw->posted_call_failed(status);
   };
+  callbacks.pushed = [raw = client.get()](wire::Opcode opcode, ConstBytes body) { raw->pushed(opcode, body); };
   callbacks.closed = [raw = client.get()](const std::string& reason) { raw->session_lost(reason); };
   callbacks.notice = [](const std::string& what) { say(what); };
   callbacks.device_output = [](int descriptor, std::string_view text) {
@@ -168,7 +171,7 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   return client;
 }
 
-Client::Client(std::shared_ptr<session::Session> session, unsigned copy_threads, std::string_view coherence) {
+Client::Client(std::shared_ptr<session::Session> session, unsigned copy_threads, std::string_view coherence) : Client() {
   const wire::HelloReply& hello = session->hello();
   const auto reserve = [](const wire::AddressRange* range) {
     if (range == nullptr || range->bytes() == 0) return AddressReservation{};
@@ -261,11 +264,16 @@ void Client::posted_call_failed(int status) {
   }
 }
 
+void Client::pushed(wire::Opcode opcode, ConstBytes body) {
+  if (!watched_->take(opcode, body)) take_host_function(body);
+}
+
 void Client::session_lost(const std::string& reason) {
   if (closed_.load() || lost_.exchange(true)) return;
   say("session lost: " + reason);
   std::scoped_lock lock(contexts_mutex_);
   for (Context* context : contexts_) context->error.store(CUDA_ERROR_DEVICE_UNAVAILABLE);
+  fail_host_functions(*this, CUDA_ERROR_DEVICE_UNAVAILABLE);
 }
 
 void Client::close(CUresult error) {

@@ -14,8 +14,13 @@
 #include <string_view>
 #include <vector>
 
+#include "avec/transport.h"
 #include "client/address_range.h"
 #include "client/errors.h"
+
+namespace avec::wire {
+enum class Opcode : std::uint16_t;
+}
 
 namespace avec::session {
 class Session;
@@ -30,6 +35,7 @@ class Heap;
 class HostMemory;
 class ManagedMemory;
 class Payload;
+class Watched;
 class ForeignRanges;
 class Trace;
 class Pools;
@@ -99,6 +105,7 @@ class Client {
   Pools& pools() { return *pools_; }
   VirtualMemory& virtual_memory() { return *virtual_memory_; }
   SharedMemory& shared_memory() { return *shared_memory_; }
+  Watched& watched() { return *watched_; }
   ForeignRanges& foreign_ranges() { return *foreign_ranges_; }
   DeferredErrors& deferred_errors() { return deferred_errors_; }
 
@@ -117,6 +124,7 @@ class Client {
   /// Called by the session when a posted call failed or the session ended. Any thread.
   void posted_call_failed(int status);
   void session_lost(const std::string& reason);
+  void pushed(wire::Opcode opcode, ConstBytes body);
   bool lost() const { return lost_.load(std::memory_order_acquire); }
   bool closed() const { return closed_.load(std::memory_order_acquire); }
 
@@ -142,6 +150,7 @@ class Client {
   std::unique_ptr<ManagedMemory> managed_;
   std::unique_ptr<Coherence> coherence_;
   std::unique_ptr<Payload> payload_;
+  const std::unique_ptr<Watched> watched_;  // before the session: it is told of pushes
   std::unique_ptr<ForeignRanges> foreign_ranges_;
   DeferredErrors deferred_errors_;
   int driver_version_ = 0;

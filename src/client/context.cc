@@ -81,7 +81,10 @@ void forget_objects(Context& context) {
 }
 
 void forget_legacy_stream(Context& context) {
-  if (Stream* legacy = context.legacy.exchange(nullptr)) Slab<Stream>::destroy(legacy);
+  Stream* legacy = context.legacy.exchange(nullptr);
+  if (legacy == nullptr) return;
+  context.client->watched().forget(legacy->name);
+  Slab<Stream>::destroy(legacy);
 }
 
 /// Ends everything in the context, which becomes inactive. The caller holds lifecycle().
@@ -125,6 +128,8 @@ Context* find_context(CUcontext handle) noexcept {
 }
 
 CUresult usable_context(Context*& context) noexcept {
+  if (in_host_function) [[unlikely]]
+    return CUDA_ERROR_NOT_PERMITTED;
   Context* current = current_context;
   if (current == nullptr) [[unlikely]] {
     CUresult error = CUDA_ERROR_INVALID_CONTEXT;
@@ -252,15 +257,16 @@ CUresult context_get_api_version(CUcontext handle, unsigned* version) {
 
 CUresult synchronize(Context& context) {
   Client& client = *context.client;
-  wait_for_host_functions(context);
   const std::vector<Download> downloads = downloads_of(context);
   const std::uint64_t mark = client.heap().mark(), pools_mark = client.pools().mark();
+  const std::uint64_t before = client.session().last_posted();
   CUresult own = to_cuda(client.session().call(wire::ContextSynchronize(context.name.load())));
   if (corrupts_context(own)) {
     context.error.store(own);
   } else if (client.active_contexts() == 1) {
     client.heap().drained(mark);
   }
+  if (own == CUDA_SUCCESS) context.work_done.raise(before);
   if (own == CUDA_SUCCESS) client.pools().drained(pools_mark, 0, context.name.load());
   if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
   own = host_sees(own, context);

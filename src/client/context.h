@@ -9,6 +9,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "client/progress.h"
+
 namespace avec::client {
 
 class Client;
@@ -30,7 +32,8 @@ struct Context {
   std::atomic<std::uint64_t> name{0};    ///< on the wire; 0: not active
   std::atomic<Stream*> legacy{nullptr};  ///< the default stream
   std::atomic<int> error{CUDA_SUCCESS};  ///< sticky: what every call returns from now on
-  std::atomic<int> host_functions{0};    ///< of its streams, not yet run (callbacks.h)
+  LastWork blocking_work;                ///< of the streams that the legacy stream waits for
+  Highest work_done;                     ///< all its work in frames up to here has finished
   std::atomic<bool> any_downloads{false};  ///< false: no stream has begun one (downloads.h)
   std::atomic<unsigned> retained{0};     ///< primary: retains not yet released
 
@@ -39,6 +42,8 @@ struct Context {
   std::unordered_set<Event*> events;
   std::unordered_set<Module*> modules;
   std::vector<std::uint64_t> peers;  ///< names of contexts whose peer access is enabled
+  /// Host functions that streams which wait for the legacy stream come after (callbacks.cc guards it).
+  std::vector<std::uint64_t> functions;
   int cache_config = CU_FUNC_CACHE_PREFER_NONE;
 
   bool active() const { return name.load(std::memory_order_acquire) != 0; }

@@ -43,7 +43,7 @@ CUresult copy_coherent(Stream& stream, const Side& destination, const Side& sour
 
 CUresult copy_rows(CUstream handle, Side destination, Side source, Shape shape, Completion completion) {
   Stream* stream;
-  if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = stream_for_device_work(handle, stream); result != CUDA_SUCCESS) return result;
   if (shape.width == 0 || shape.height == 0) return CUDA_SUCCESS;
   Client& client = *stream->context->client;
   if (const CUresult result = classify(client, destination, shape); result != CUDA_SUCCESS) return result;
@@ -186,7 +186,7 @@ void fill_host_row(std::byte* row, unsigned value, unsigned element_bytes, std::
 CUresult set_memory(CUdeviceptr destination, std::size_t pitch, unsigned value, unsigned element_bytes,
                     std::size_t width, std::size_t height, CUstream handle, Completion completion) {
   Stream* stream;
-  if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = stream_for_device_work(handle, stream); result != CUDA_SUCCESS) return result;
   if (width == 0 || height == 0) return CUDA_SUCCESS;
   Shape shape{0, height};
   if (__builtin_mul_overflow(width, element_bytes, &shape.width)) return CUDA_ERROR_INVALID_VALUE;

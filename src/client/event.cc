@@ -1,5 +1,6 @@
 #include "client/event.h"
 
+#include "client/callbacks.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
@@ -12,6 +13,8 @@ namespace avec::client {
 namespace {
 
 CUresult find_event(CUevent handle, Event*& event) {
+  if (in_host_function) [[unlikely]]
+    return CUDA_ERROR_NOT_PERMITTED;
   event = Slab<Event>::find(handle);
   if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   return static_cast<CUresult>(event->context->error.load(std::memory_order_relaxed));
@@ -45,6 +48,7 @@ CUresult event_destroy(CUevent handle) {
   if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   Context& context = *event->context;
   const std::uint64_t name = event->name;
+  context.client->watched().forget(name);
   {
     std::scoped_lock lock(context.mutex);
     context.events.erase(event);
@@ -57,7 +61,7 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
   Event* event;
   if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
   Stream* stream;
-  if (const CUresult result = stream_for_work(stream_handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = stream_for_device_work(stream_handle, stream); result != CUDA_SUCCESS) return result;
   if (!share_objects(*stream->context, *event->context)) return CUDA_ERROR_INVALID_HANDLE;
   if (flags == CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (flags != CU_EVENT_RECORD_DEFAULT) return CUDA_ERROR_INVALID_VALUE;
@@ -66,11 +70,14 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
     std::scoped_lock lock(event->context->mutex);
     event->downloads = std::move(downloads);
   }
-  event->recorded.store(true, std::memory_order_release);
+  note_host_functions(*event, *stream);
+  const std::uint64_t number = begin_record(*event, *stream);
   session::Session& session = stream->context->client->session();
   const wire::EventRecord record(event->name, stream->name, flags, 0);
   // Another process may wait for it as soon as it hears of it from this one: not while it is queued.
-  return to_cuda((event->flags & CU_EVENT_INTERPROCESS) != 0 ? session.call(record) : session.post(record));
+  const auto sent = (event->flags & CU_EVENT_INTERPROCESS) != 0 ? session.call(record) : session.post(record);
+  end_record(*event, number);
+  return to_cuda(sent);
 }
 
 void note_record(CUevent handle, Stream& stream) {
@@ -81,29 +88,33 @@ void note_record(CUevent handle, Stream& stream) {
     std::scoped_lock lock(event->context->mutex);
     event->downloads = std::move(downloads);
   }
-  event->recorded.store(true, std::memory_order_release);
+  note_host_functions(*event, stream);
+  static_cast<void>(begin_record(*event, stream));  // in which frame is not known: the first query asks
 }
 
 CUresult event_query(CUevent handle) {
   Event* event;
   if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
-  if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
-  Client& client = *event->context->client;
-  const std::vector<Download> downloads = downloads_of(*event);
-  const CUresult own = to_cuda(client.session().call(wire::EventQuery(event->name)));
+  const CUresult own = query(*event);
   if (own == CUDA_ERROR_NOT_READY) return own;
-  if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
-  if (corrupts_context(own)) event->context->error.store(own);
+  Client& client = *event->context->client;
+  if (own == CUDA_SUCCESS && event->context->any_downloads.load(std::memory_order_acquire))
+    wait_for_downloads(client, downloads_of(*event));
   return client.synchronized(host_sees(own, *event->context));
 }
 
 CUresult event_synchronize(CUevent handle) {
   Event* event;
   if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
-  if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  if (!event->recorded()) return CUDA_SUCCESS;
   Context& context = *event->context;
   const std::vector<Download> downloads = downloads_of(*event);
-  CUresult own = to_cuda(context.client->session().call(wire::EventSynchronize(event->name)));
+  CUresult own = CUDA_SUCCESS;
+  if (!finished(*event)) {
+    const std::uint64_t record = event->progress.record.load(std::memory_order_acquire);
+    own = to_cuda(context.client->session().call(wire::EventSynchronize(event->name)));
+    if (own == CUDA_SUCCESS) event->progress.done.raise(record);
+  }
   if (corrupts_context(own)) context.error.store(own);
   if (own == CUDA_SUCCESS) wait_for_downloads(*context.client, downloads);
   own = host_sees(own, context);
@@ -117,13 +128,30 @@ CUresult event_elapsed_time(float* milliseconds, CUevent start_handle, CUevent e
   if (const CUresult result = find_event(end_handle, end); result != CUDA_SUCCESS) return result;
   if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const bool timed = ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) == 0;
-  if (!timed || start->context != end->context || !start->recorded.load() || !end->recorded.load())
+  if (!timed || start->context != end->context || !start->recorded() || !end->recorded())
     return CUDA_ERROR_INVALID_HANDLE;
-  Client& client = *start->context->client;
-  const auto reply = client.session().call(wire::EventElapsedTime(start->name, end->name));
+  Context& context = *start->context;
+  const std::uint64_t start_record = start->progress.record.load(), end_record = end->progress.record.load();
+  const bool ours = !start->progress.elsewhere.load() && !end->progress.elsewhere.load();
+  auto& known = end->progress.elapsed;
+  if (ours) {
+    const std::scoped_lock lock(context.mutex);
+    if (known.start == start->name && known.start_record == start_record && known.record == end_record) {
+      *milliseconds = known.milliseconds;
+      return CUDA_SUCCESS;
+    }
+  }
+  const auto reply = context.client->session().call(wire::EventElapsedTime(start->name, end->name));
   if (!reply) return to_cuda(reply.error());
   *milliseconds = reply->milliseconds();
+  const std::scoped_lock lock(context.mutex);
+  known = {start->name, start_record, end_record, *milliseconds};
   return CUDA_SUCCESS;
+}
+
+void recorded_elsewhere(Event& event) {
+  event.progress.elsewhere.store(true);
+  event.progress.record.fetch_add(1);
 }
 
 std::vector<Download> downloads_of(Event& event) {
@@ -139,7 +167,10 @@ void forget_events(Context& context) {
     std::scoped_lock lock(context.mutex);
     gone.swap(context.events);
   }
-  for (Event* event : gone) Slab<Event>::destroy(event);
+  for (Event* event : gone) {
+    context.client->watched().forget(event->name);
+    Slab<Event>::destroy(event);
+  }
 }
 
 }  // namespace avec::client

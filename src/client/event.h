@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "client/downloads.h"
+#include "client/progress.h"
 
 namespace avec::client {
 
@@ -20,7 +21,11 @@ struct Event {
   std::uint64_t name = 0;
   unsigned flags = CU_EVENT_DEFAULT;
   std::vector<Download> downloads;  ///< before its record; guarded by context->mutex
-  std::atomic<bool> recorded{false};  ///< never recorded: complete, and no elapsed time
+  std::vector<std::uint64_t> functions;  ///< host functions before its record (callbacks.cc guards it)
+  EventProgress progress;
+
+  /// Never recorded: complete, and no elapsed time.
+  bool recorded() const { return progress.record.load(std::memory_order_acquire) != 0; }
 };
 
 inline CUevent handle_of(Event* event) { return reinterpret_cast<CUevent>(event); }
@@ -34,6 +39,9 @@ CUresult event_elapsed_time(float* milliseconds, CUevent start, CUevent end);
 
 /// A launch in the stream records the event: what event_record notes, without a frame of its own.
 void note_record(CUevent event, Stream& stream);
+/// The event is, or will be, recorded by something that this side does not see (a graph's node, another
+/// process): every later query asks the executor.
+void recorded_elsewhere(Event& event);
 
 /// The downloads that its last record came after.
 std::vector<Download> downloads_of(Event& event);

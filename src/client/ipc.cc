@@ -125,7 +125,7 @@ CUresult event_get_handle(CUipcEventHandle* handle, CUevent event_handle) {
   const auto reply = event->context->client->session().call(wire::IpcExportEvent(event->name));
   if (!reply) return to_cuda(reply.error());
   std::memcpy(handle, &reply->handle(), sizeof *handle);
-  event->recorded.store(true);  // perhaps by another process
+  recorded_elsewhere(*event);  // perhaps by another process
   return CUDA_SUCCESS;
 }
 
@@ -138,7 +138,7 @@ CUresult event_open_handle(CUevent* handle, const CUipcEventHandle& shared) {
   event->context = context;
   event->name = context->client->mint();
   event->flags = CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING;
-  event->recorded.store(true);
+  recorded_elsewhere(*event);
   const auto opened = context->client->session().call(
       wire::IpcOpenEvent(event->name, context->name.load(), to_wire(&shared)));
   if (!opened) {

@@ -119,7 +119,7 @@ struct Prepared {
 /// What every launch begins with; inlined, as it is the launch path.
 [[gnu::always_inline]] inline CUresult prepare(CUfunction handle, const LaunchShape& shape, CUstream stream_handle,
                                                void** parameters, void** extra, Prepared& out) {
-  if (const CUresult result = stream_for_work(stream_handle, out.stream); result != CUDA_SUCCESS) [[unlikely]]
+  if (const CUresult result = stream_for_device_work(stream_handle, out.stream); result != CUDA_SUCCESS) [[unlikely]]
     return result;
   if (const CUresult result = resolve_kernel(handle, out.function); result != CUDA_SUCCESS) [[unlikely]]
     return result;

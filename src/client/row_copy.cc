@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/limits.h"
+#include "client/callbacks.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
@@ -118,9 +119,14 @@ CUresult RowCopy::to_device(Completion completion) {
 }
 
 CUresult RowCopy::post_to_device(Completion completion) {
+  const bool read_later = beside_stream() && completion == Completion::kAsynchronous && tight(source_) &&
+                          source_.reach != Reach::kNone;
+  // A host function before the copy may write what the copy reads here, now.
+  if (!read_later) wait_for_host_functions(stream_);
   if (const CUresult result = settle(source_); result != CUDA_SUCCESS) return result;
   if (beside_stream()) {
     if (const auto done = upload(completion)) return *done;
+    if (read_later) wait_for_host_functions(stream_);
   }
   return post_through_stream();
 }

@@ -65,6 +65,7 @@ class PerThreadStreams {
       }
     }
     const std::uint64_t name = stream.name;
+    context.client->watched().forget(name);
     if (Slab<Stream>::destroy(&stream)) (void)context.client->session().post(wire::StreamDestroy(name));
   }
 
@@ -98,6 +99,8 @@ void forget_thread_streams_after_fork() noexcept { thread_streams = nullptr; }
 
 CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept {
   const auto value = reinterpret_cast<std::uintptr_t>(handle);
+  if (in_host_function) [[unlikely]]
+    return CUDA_ERROR_NOT_PERMITTED;
   if (value > 2) [[likely]] {
     Stream* found = Slab<Stream>::find(handle);
     if (found == nullptr) return CUDA_ERROR_INVALID_HANDLE;
@@ -115,12 +118,31 @@ CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept {
   return stream != nullptr ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
-CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept {
+namespace {
+
+/// Behind a host function: what it writes into memory that kernels use is sent before the work is posted.
+void wait_behind_host_functions(Stream& stream) noexcept {
+  Client& client = *stream.context->client;
+  if (client.coherent()) wait_for_host_functions(stream);
+  limit_work_behind_host_functions(client);
+}
+
+}  // namespace
+
+CUresult stream_for_device_work(CUstream handle, Stream*& stream) noexcept {
   const CUresult result = resolve_stream(handle, stream);
-  if (result == CUDA_SUCCESS && stream->context->host_functions.load(std::memory_order_relaxed) != 0)
-      [[unlikely]] {
+  if (result != CUDA_SUCCESS) [[unlikely]]
+    return result;
+  if (pending_host_functions.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    wait_behind_host_functions(*stream);
+  begin_work(*stream);
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept {
+  const CUresult result = stream_for_device_work(handle, stream);
+  if (result == CUDA_SUCCESS && pending_host_functions.load(std::memory_order_relaxed) != 0) [[unlikely]]
     wait_for_host_functions(*stream);
-  }
   return result;
 }
 
@@ -149,13 +171,11 @@ CUresult stream_destroy(CUstream handle) {
 CUresult stream_query(CUstream handle) {
   Stream* stream;
   if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
-  if (host_functions_before(*stream)) return CUDA_ERROR_NOT_READY;
-  Client& client = *stream->context->client;
-  const std::vector<Download> downloads = downloads_before(*stream);
-  const CUresult own = to_cuda(client.session().call(wire::StreamQuery(stream->name)));
+  const CUresult own = query(*stream);
   if (own == CUDA_ERROR_NOT_READY) return own;
-  if (own == CUDA_SUCCESS) wait_for_downloads(client, downloads);
-  if (corrupts_context(own)) stream->context->error.store(own);
+  Client& client = *stream->context->client;
+  if (own == CUDA_SUCCESS && stream->context->any_downloads.load(std::memory_order_acquire))
+    wait_for_downloads(client, downloads_before(*stream));
   return client.synchronized(host_sees(own, *stream->context));
 }
 
@@ -163,7 +183,14 @@ CUresult synchronize(Stream& stream) {
   Context& context = *stream.context;
   const std::vector<Download> downloads = downloads_before(stream);
   const std::uint64_t pools_mark = context.client->pools().mark();
-  CUresult own = to_cuda(context.client->session().call(wire::StreamSynchronize(stream.name)));
+  end_work();
+  CUresult own = CUDA_SUCCESS;
+  if (context.client->coherence().owns(stream) || !finished(stream)) {
+    session::Session& session = context.client->session();
+    const std::uint64_t before = session.last_posted();
+    own = to_cuda(session.call(wire::StreamSynchronize(stream.name)));
+    if (own == CUDA_SUCCESS) learn(stream, before);
+  }
   if (corrupts_context(own)) context.error.store(own);
   if (own == CUDA_SUCCESS) {
     wait_for_downloads(*context.client, downloads);
@@ -176,20 +203,21 @@ CUresult synchronize(Stream& stream) {
 
 CUresult stream_synchronize(CUstream handle) {
   Stream* stream;
-  if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
   return synchronize(*stream);
 }
 
 CUresult stream_wait_event(CUstream handle, CUevent event_handle, unsigned flags) {
   Stream* stream;
-  if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = stream_for_device_work(handle, stream); result != CUDA_SUCCESS) return result;
   Event* event = Slab<Event>::find(event_handle);
   if (event == nullptr || event->context->client != stream->context->client) return CUDA_ERROR_INVALID_HANDLE;
   if (flags > CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
   if (flags == CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
-  if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  if (!event->recorded()) return CUDA_SUCCESS;
   if (event->context->any_downloads.load(std::memory_order_acquire))
     inherit_downloads(*stream, downloads_of(*event));
+  inherit_host_functions(*stream, *event);
   return to_cuda(
       stream->context->client->session().post(wire::StreamWaitEvent(stream->name, event->name, flags, 0)));
 }
@@ -246,7 +274,10 @@ void forget_streams(Context& context) {
     gone.swap(context.streams);
   }
   // The executor ends the streams of a context with it.
-  for (Stream* stream : gone) Slab<Stream>::destroy(stream);
+  for (Stream* stream : gone) {
+    context.client->watched().forget(stream->name);
+    Slab<Stream>::destroy(stream);
+  }
 }
 
 }  // namespace avec::client

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "client/downloads.h"
+#include "client/progress.h"
 #include "client/slab.h"
 
 namespace avec::client {
@@ -21,7 +22,9 @@ struct Stream {
   int priority = 0;
   std::vector<CUlaunchAttribute> attributes;  ///< that were set; guarded by context->mutex
   std::vector<Download> downloads;  ///< guarded by context->mutex
+  std::vector<std::uint64_t> functions;  ///< host functions of others that it comes after (callbacks.cc guards it)
   bool is_default = false;  ///< legacy or per-thread: cannot be destroyed
+  StreamProgress progress;
 };
 
 inline CUstream handle_of(Stream* stream) { return reinterpret_cast<CUstream>(stream); }
@@ -29,9 +32,11 @@ inline CUstream handle_of(Stream* stream) { return reinterpret_cast<CUstream>(st
 /// The stream meant by a handle in the current context. A context that is unusable, or a
 /// stream whose context has a sticky error, gives that error.
 CUresult resolve_stream(CUstream handle, Stream*& stream) noexcept;
-/// The same for a call that adds work to the stream: waits until host functions that come
-/// before that work have run.
+/// The same for a call that adds work to the stream which reads memory of this process now: waits
+/// until host functions that come before that work have run.
 CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept;
+/// The same for work that the executor alone does: it waits there (HostFunction).
+CUresult stream_for_device_work(CUstream handle, Stream*& stream) noexcept;
 
 CUresult stream_create(CUstream* stream, unsigned flags, int priority);
 CUresult stream_destroy(CUstream stream);

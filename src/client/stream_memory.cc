@@ -87,7 +87,7 @@ CUresult run_one(CUstream handle, const CUstreamBatchMemOpParams& operation) {
 CUresult stream_memory_operations(CUstream handle, unsigned count, const CUstreamBatchMemOpParams* operations,
                                   unsigned flags, bool with_barriers) {
   Stream* stream;
-  if (const CUresult result = stream_for_work(handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = stream_for_device_work(handle, stream); result != CUDA_SUCCESS) return result;
   if (operations == nullptr || count == 0 || count > kMaxOperations || flags != 0) return CUDA_ERROR_INVALID_VALUE;
   std::vector<wire::StreamMemoryOperation> sent(count);
   for (unsigned i = 0; i < count; ++i) {

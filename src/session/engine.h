@@ -50,6 +50,8 @@ class Engine final : public Session, private FrameHandler {
   OneSided* one_sided() override { return one_sided_; }
   Result<std::uint64_t> write_ahead(const RemoteKey& key, std::uint64_t offset,
                                     ConstBytes from) override AVEC_UNCHECKED_LOCKING;
+  void look() override AVEC_UNCHECKED_LOCKING;
+  void expect_pushes(int more) override;
   std::uint64_t last_posted() const override { return last_sequence_.load(std::memory_order_relaxed); }
   Counters counters() const override;
   void close() override AVEC_UNCHECKED_LOCKING;
@@ -187,6 +189,9 @@ class Engine final : public Session, private FrameHandler {
   /// What the progress thread armed before it fell asleep; spent: another thread has received since.
   enum class Watch : std::uint8_t { kNone, kArmed, kSpent };
   Watch watch_ AVEC_GUARDED_BY(lock_) = Watch::kNone;
+  bool polled_ AVEC_GUARDED_BY(lock_) = false;  ///< somebody looked since the progress thread did
+  std::atomic<std::int64_t> next_look_{0};      ///< steady clock, nanoseconds
+  std::atomic<int> expected_pushes_{0};
 
   std::vector<std::uint64_t> writes_ AVEC_GUARDED_BY(lock_);  ///< tokens of write_ahead() under way
   std::uint64_t last_write_ AVEC_GUARDED_BY(lock_) = 0;

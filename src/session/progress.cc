@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <utility>
 
 #include "session/engine.h"
 
@@ -34,6 +35,8 @@ constexpr int kDeferredGuardMs = 1;
 constexpr int kLongestSleepMs = 1000;
 /// While calls are being posted: what the executor pushes is noticed within 16 ticks.
 constexpr std::uint32_t kFlushesPerReceive = 16;
+/// Looks of threads that poll, apart: a twentieth of the time goes into system calls.
+constexpr auto kLookEvery = std::chrono::microseconds(10);
 /// A connection without a descriptor is looked at so often.
 constexpr int kBlindMs = 10;
 
@@ -92,10 +95,11 @@ void Engine::progress_sleep() {
     const LockGuard guard(lock_);
     if (outbox_.unsent() != 0 || over_ || progress_stop_) return;
     progress_asleep_ = true;
-    const bool deferred = replies_.deferred_count() != 0;
+    const bool deferred = replies_.deferred_count() != 0 || expected_pushes_.load(std::memory_order_relaxed) > 0;
     const bool quiet = activity_ == seen_activity_;
     seen_activity_ = activity_;
-    watch = !role_taken_ && (deferred || quiet);
+    // Whoever polls receives, and would use up each time what is armed here.
+    watch = !role_taken_ && !std::exchange(polled_, false) && (deferred || quiet);
     // Nobody has the role: for a moment the connection is this thread's.
     const bool came = watch && !false_alarm_ && !connection_->arm();
     if (watch && !false_alarm_ && !came) descriptor = watched_;
@@ -124,6 +128,33 @@ void Engine::progress_sleep() {
   const bool moved = progress_once(false);
   // Readable, and nothing to receive: do not watch a descriptor that lies, at least not now.
   false_alarm_ = descriptor >= 0 && !moved;
+}
+
+void Engine::look() {
+  const std::int64_t now = steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  if (now < next_look_.load(std::memory_order_relaxed)) return;
+  const LockGuard guard(lock_);
+  // Who has the role looks as well.
+  if (role_taken_ || over_ || closing_) return;
+  next_look_.store(now + kLookEvery / std::chrono::nanoseconds(1), std::memory_order_relaxed);
+  polled_ = true;
+  take_role();
+  lock_.unlock();
+  pump();
+  lock_.lock();
+  spend_watch();
+  hand_over();
+}
+
+void Engine::expect_pushes(int more) {
+  const int before = expected_pushes_.fetch_add(more, std::memory_order_relaxed);
+  if (before > 0 || more <= 0) return;
+  bool asleep = false;
+  {
+    const LockGuard guard(lock_);
+    asleep = std::exchange(progress_asleep_, false);
+  }
+  if (asleep) kick_progress();
 }
 
 void Engine::progress_loop() {

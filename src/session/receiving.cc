@@ -239,6 +239,11 @@ Result<> Engine::end_push(const wire::FrameHeader& header, ConstBytes body) {
       peer_reason_ = text_.empty() ? "no reason given" : text_;
       // What follows on this connection does not matter any more.
       return {};
+    case wire::Opcode::EventDone:
+    case wire::Opcode::StreamDone:
+    case wire::Opcode::HostFunctionDue:
+      if (callbacks_.pushed && !opening_) callbacks_.pushed(static_cast<wire::Opcode>(header.opcode()), body);
+      return {};
     default:
       return protocol_error("a call from the executor that this side does not know");
   }

@@ -101,6 +101,8 @@ struct Counters {
 struct Callbacks {
   /// A posted call failed: its opcode, sequence, CUresult.
   std::function<void(wire::Opcode, std::uint64_t sequence, int status)> deferred_error;
+  /// Anything else that the executor pushes: its body, as the schema says.
+  std::function<void(wire::Opcode, ConstBytes body)> pushed;
   /// Device printf.
   std::function<void(int descriptor, std::string_view text)> device_output;
   /// The session is over: reason for people. Every later call fails with Origin::kTransport.
@@ -229,6 +231,12 @@ class Session {
   /// Waits for room. `from` is free when the call has been answered that has this as its
   /// Reference::write.
   virtual Result<std::uint64_t> write_ahead(const RemoteKey& key, std::uint64_t offset, ConstBytes from) = 0;
+
+  /// For threads that poll: sends and receives without waiting when nobody else is about it, at
+  /// most every few microseconds. What the executor has pushed is known then.
+  virtual void look() {}
+  /// Says that `more` (less, when negative) pushes are expected for which nobody polls.
+  virtual void expect_pushes(int more) { static_cast<void>(more); }
 
   /// Sequence of the last frame posted by anybody.
   virtual std::uint64_t last_posted() const = 0;

@@ -64,6 +64,7 @@ std::vector<wire::Opcode> FakeSession::order() {
 void FakeSession::keep(Frame frame) {
   std::scoped_lock lock(mutex_);
   act(frame);
+  ++sent;
   frames_.push_back(std::move(frame));
 }
 

@@ -97,7 +97,8 @@ class FakeSession : public session::Session {
   }
   OneSided* one_sided() override { return access.get(); }
   Result<std::uint64_t> write_ahead(const RemoteKey& key, std::uint64_t offset, ConstBytes from) override;
-  std::uint64_t last_posted() const override { return 0; }
+  std::uint64_t last_posted() const override { return sent; }
+  std::atomic<std::uint64_t> sent{0};  ///< frames
   session::Counters counters() const override;
   void close() override { closed = true; }
   void abandon_after_fork() noexcept override {}

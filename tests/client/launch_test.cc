@@ -2,9 +2,11 @@
 #include <thread>
 
 #include "client/callbacks.h"
+#include "client/copy.h"
 #include "client/event.h"
 #include "client/function.h"
 #include "client/library.h"
+#include "client/memory.h"
 #include "client/module.h"
 #include "client/slab.h"
 #include "client/stats.h"
@@ -209,9 +211,18 @@ TEST_CASE("events that were never recorded are complete and have no time") {
   CHECK(event_elapsed_time(&time, event, event) == CUDA_ERROR_INVALID_HANDLE);
 }
 
-TEST_CASE("work behind a host function waits for it, and launching it does not wait") {
+/// What the executor pushes when it comes to the host function that was launched last.
+void push_due(Fixture& f, CUresult status) {
+  const auto launched = f.session->frames<wire::HostFunction>().back().as<wire::HostFunction>();
+  const wire::HostFunctionDue due(launched.function(), status, 0);
+  f.client.pushed(wire::Opcode::HostFunctionDue, std::as_bytes(std::span(&due, 1)));
+}
+
+TEST_CASE("work behind a host function is posted, and what reads host memory now waits for it") {
   Fixture f;
   CUfunction empty = load("empty");
+  CUdeviceptr memory;
+  REQUIRE(memory_allocate(&memory, 64) == CUDA_SUCCESS);
   static std::atomic<bool> release, ran;
   release = ran = false;
   REQUIRE(launch_host_function(
@@ -221,11 +232,32 @@ TEST_CASE("work behind a host function waits for it, and launching it does not w
                 ran = true;
               },
               nullptr) == CUDA_SUCCESS);
-  CHECK_FALSE(ran);
-  CHECK(stream_query(nullptr) == CUDA_ERROR_NOT_READY);
-  release = true;
   CHECK(launch_empty(empty, {1, 1, 1, 1, 1, 1, 0}) == CUDA_SUCCESS);
+  CHECK(f.session->count<wire::LaunchKernel>() == 1);
+  CHECK_FALSE(ran);
+  push_due(f, CUDA_SUCCESS);
+  release = true;
+  const int value = 1;
+  CHECK(copy_to_device(memory, &value, sizeof value, nullptr, Completion::kAsynchronous) == CUDA_SUCCESS);
   CHECK(ran);
+  CHECK(f.session->count<wire::HostFunctionDone>() == 1);
+}
+
+TEST_CASE("after a fault callbacks are told and host functions are not called") {
+  Fixture f;
+  static std::atomic<int> called;
+  static std::atomic<CUresult> told;
+  called = 0;
+  told = CUDA_SUCCESS;
+  REQUIRE(launch_host_function(nullptr, [](void*) { ++called; }, nullptr) == CUDA_SUCCESS);
+  push_due(f, CUDA_ERROR_ILLEGAL_ADDRESS);
+  while (f.session->count<wire::HostFunctionDone>() != 1) std::this_thread::yield();
+  CHECK(called == 0);
+  current_context->error.store(CUDA_SUCCESS);
+  REQUIRE(add_callback(nullptr, [](CUstream, CUresult status, void*) { told = status; }, nullptr, 0) == CUDA_SUCCESS);
+  push_due(f, CUDA_ERROR_ILLEGAL_ADDRESS);
+  while (f.session->count<wire::HostFunctionDone>() != 2) std::this_thread::yield();
+  CHECK(told == CUDA_ERROR_ILLEGAL_ADDRESS);
 }
 
 TEST_CASE("contexts are stacked per thread") {

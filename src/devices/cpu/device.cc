@@ -88,7 +88,15 @@ Module::~Module() {
   }
 }
 
+namespace {
+thread_local constinit bool in_host_code = false;
+}  // namespace
+
+HostCode::HostCode() { in_host_code = true; }
+HostCode::~HostCode() { in_host_code = false; }
+
 CUresult initialised() {
+  if (in_host_code) return CUDA_ERROR_NOT_PERMITTED;
   return state().initialised.load(std::memory_order_acquire) ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
 }
 

@@ -241,8 +241,16 @@ State& state();
 
 // ---- what calls begin with --------------------------------------------------------------
 
-/// CUDA_ERROR_NOT_INITIALIZED before cuInit.
+/// CUDA_ERROR_NOT_INITIALIZED before cuInit, CUDA_ERROR_NOT_PERMITTED in a host function.
 CUresult initialised();
+/// While one lives, this thread runs a host function of the application.
+class HostCode {
+ public:
+  HostCode();
+  ~HostCode();
+  HostCode(const HostCode&) = delete;
+  HostCode& operator=(const HostCode&) = delete;
+};
 /// The current context, alive and without a sticky error.
 CUresult current(ContextRef& context);
 /// The same, but also with a sticky error (calls that only look or release).

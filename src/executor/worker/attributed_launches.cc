@@ -95,8 +95,10 @@ Result<> Session::operator()(const Header& header, const wire::LaunchKernelEx& c
     for (Event* event : events) event->held_record = {stream, stream->held.back().sequence};
     return {};
   }
-  for (Event* event : events)
+  for (Event* event : events) {
     if (replaying_ != nullptr && event->held_record.sequence == replaying_->sequence) event->held_record = {};
+    event->recorded_in = stream->name;
+  }
   before_issue(*stream);
   std::vector<void*> parameters(function->offsets.size());
   auto* buffer = const_cast<std::byte*>(frame_->payload.data()) + attribute_bytes;

@@ -136,6 +136,7 @@ bool Completions::poll() {
     }
     ++i;
   }
+  if (progress && polled) polled();
   return progress;
 }
 

@@ -50,6 +50,8 @@ class Completions {
   void give_event(Context& context, CUevent event) { context.spare_events.push_back(event); }
   /// Called when what kernels of the context printed has come out, before actions run.
   std::function<void()> printed;
+  /// Called when marks have been found finished, before anybody acts on what they cover.
+  std::function<void()> polled;
   /// Called with streams that turned idle.
   std::function<void(Stream&)> turned_idle;
   /// Forgets the stream (it is about to be freed).

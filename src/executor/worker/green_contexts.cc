@@ -132,6 +132,7 @@ Result<> Session::operator()(const Header& header, const wire::ContextRecordEven
     return {};
   }
   if (replaying_ != nullptr && event->held_record.sequence == replaying_->sequence) event->held_record = {};
+  event->recorded_in = 0;
   make_current(*context);
   return finish(header, driver_.cuCtxRecordEvent(context->handle, event->handle));
 }

@@ -18,7 +18,11 @@ Context* Session::find_context(std::uint64_t name, CUresult& status) {
   return found(contexts_.find(name), CUDA_ERROR_INVALID_CONTEXT, status);
 }
 Stream* Session::find_stream(std::uint64_t name, CUresult& status) {
-  return found(streams_.find(name), CUDA_ERROR_INVALID_HANDLE, status);
+  Stream* stream = found(streams_.find(name), CUDA_ERROR_INVALID_HANDLE, status);
+  if (stream == nullptr) return nullptr;
+  stream->touched = true;
+  if (stream->synchronizing && stream->context->legacy != nullptr) stream->context->legacy->touched = true;
+  return stream;
 }
 Event* Session::find_event(std::uint64_t name, CUresult& status) {
   return found(events_.find(name), CUDA_ERROR_INVALID_HANDLE, status);

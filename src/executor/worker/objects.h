@@ -59,6 +59,7 @@ struct Stream;
 struct Download;
 struct Fetch;
 struct DirectCopy;
+struct HostTurn;
 struct HostRegion;
 
 struct Context {
@@ -99,6 +100,7 @@ struct Held {
   std::shared_ptr<Download> download;  ///< of a copy from the device that has begun
   std::shared_ptr<Fetch> fetch;        ///< of a copy by one-sided access to the device that has begun
   std::shared_ptr<DirectCopy> direct;  ///< of a copy that the adapter makes that has begun
+  std::shared_ptr<HostTurn> turn;      ///< of a host function whose turn the client has, or had
   std::shared_ptr<HostRegion> region;  ///< of the client's memory that the call names, if that is mapped
   std::uint64_t cost() const { return sizeof(Held) + body.size() + payload.size(); }
 };
@@ -132,6 +134,10 @@ struct Stream {
   // Backlog (backlog.h).
   std::deque<Held> held;
 
+  // What the client wants to be told (watches.cc).
+  std::uint64_t watch_credit = 0;  ///< StreamDones that it still expects
+  bool touched = false;            ///< a frame has named the stream since the last one
+
   bool idle() const { return issued == completed && held.empty(); }
 };
 
@@ -142,6 +148,8 @@ struct Event {
   Context* context = nullptr;
   HeldPoint held_record;               ///< a record that has not been issued
   std::vector<HeldPoint> held_waits;   ///< waits that have not been issued
+  std::uint64_t recorded_in = 0;       ///< name of the stream of the last record that was issued
+  std::uint64_t watch = 0;             ///< highest record whose end the client wants to know; 0: none
 };
 
 /// Physical memory that the client named.

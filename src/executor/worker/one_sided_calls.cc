@@ -147,6 +147,12 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDeviceTo&
 }
 
 void Session::fail_held(const Held& held, CUresult status) {
+  if (held.header.opcode() == static_cast<std::uint16_t>(wire::Opcode::HostFunction)) {
+    const std::uint64_t function = wire::read_struct<wire::HostFunction>(held.body).function();
+    if (held.turn == nullptr) tell_turn(function, status);
+    host_turns_.erase(function);
+    return;
+  }
   if (held.direct != nullptr) return direct_copies_.cancel(*held.direct, status);
   if (held.fetch != nullptr) return fetches_.cancel(*held.fetch, status);
   if (held.download != nullptr) return downloads_.cancel(held.download, status);

@@ -52,6 +52,7 @@ Session::Session(SessionOptions options)
     current_ = nullptr;
   };
   completions_.printed = [this] { drain_output(); };
+  completions_.polled = [this] { poll_watches(); };
   fetches_.answer = [this](const Header& call, CUresult status) { finish(call, status); };
   fetches_.fail_later = [this](const Header& call, CUresult status) { fail_later(call, status); };
   fetches_.before_issue = [this](Stream& stream) { before_issue(stream); };
@@ -136,6 +137,7 @@ bool Session::round() {
   progress |= helpers_.collect();
   completions_.place_marks(goodbye_.has_value());
   progress |= completions_.poll();
+  progress |= poll_watches();
   progress |= poll_event_waits();
   if (tracer_.on()) tracer_.poll(goodbye_.has_value());
   progress |= accesses_.poll();
@@ -150,6 +152,7 @@ bool Session::round() {
     action();
     progress = true;
   }
+  if (goodbye_ && !host_turns_.empty()) end_host_functions();
   if (goodbye_ && everything_done()) {
     drain_output();
     if (tracer_.on()) tracer_.poll(true);
@@ -235,7 +238,11 @@ void Session::link_was_lost() {
   spdlog::info("{}: the connection broke; waiting for the client to come back", name_);
 }
 
-bool Session::paused() const { return held_bytes_ > limits::kBacklogBytes || stalled_map_; }
+bool Session::paused() const {
+  // The frame that a host function has run comes behind others: they have room of their own.
+  return held_bytes_ > (host_turns_.empty() ? limits::kBacklogBytes : limits::kBacklogBytes + limits::kHostFunctionBytes) ||
+         stalled_map_;
+}
 
 bool Session::handle_frames() {
   bool progress = false;
@@ -256,6 +263,7 @@ bool Session::handle_frames() {
       close_with(std::string("protocol error: ") + handled.error().what + " (" + std::string(info->name) + ", frame " +
                  std::to_string(frame.header.sequence()) + ")");
     }
+    if (!link_.receiving_payload()) handled_ = frame.header.sequence();
     // One read can hold more launches than a stream's window: what has finished meanwhile must be
     // known before the window closes, or the device runs dry behind it.
     if (++since_marks == Completions::kMarkEvery) {
@@ -362,6 +370,7 @@ Result<> Session::answer_when_done(const Header& call, Stream& stream) {
 
 Result<> Session::finish_after_downloads(const Header& call, int status) {
   if (status == CUDA_ERROR_NOT_READY) return finish(call, status);
+  poll_watches();
   downloads_.deliver_after([this, call, status] { finish(call, status); });
   return {};
 }

@@ -180,6 +180,11 @@ class Session {
   Result<> operator()(const Header&, const wire::CoherentEnd&);
   Result<> operator()(const Header&, const wire::CoherentWrite&);
   Result<> operator()(const Header&, const wire::CoherentPull&);
+  // Completion that is told unasked (watches.cc), host functions (host_functions.cc).
+  Result<> operator()(const Header&, const wire::EventWatch&);
+  Result<> operator()(const Header&, const wire::StreamWatch&);
+  Result<> operator()(const Header&, const wire::HostFunction&);
+  Result<> operator()(const Header&, const wire::HostFunctionDone&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -349,6 +354,22 @@ class Session {
   void when_not_comparing(std::function<void()> action);
   void forget_globals(std::uint64_t module);
   bool is_managed(CUdeviceptr address) const;
+  // ---- completion told unasked (watches.cc)
+  /// Tells the client of watched events and streams that have finished. Before every answer that work is
+  /// done: what that work came after must be known to be done by then.
+  bool poll_watches();
+  bool poll_watched_events();
+  bool poll_watched_streams();
+  void tell_event(Event& event, CUresult status);
+  void tell_stream(Stream& stream, CUresult status);
+  /// What kernels of the context printed has left by then; `event` has finished.
+  void flush_output(Context& context, CUevent event);
+  void flush_output(Stream& stream);
+
+  // ---- host functions (host_functions.cc)
+  void tell_turn(std::uint64_t function, CUresult status);
+  /// The client is leaving: nobody will say any more that a host function has run.
+  void end_host_functions();
 
   // ---- modules (modules.cc)
   void load_on_helper(Header call, Module& module, const wire::ModuleLoad& body);
@@ -413,6 +434,11 @@ class Session {
   };
   std::vector<EventWait> event_waits_;
   std::vector<std::unique_ptr<Event>> dying_events_;  ///< destroyed while somebody waits
+  std::vector<std::uint64_t> watched_events_, watched_streams_;  ///< names, oldest first
+  std::vector<std::uint64_t> unfinished_;  ///< of poll_watched_events: streams with an event that has not finished
+  bool polling_watches_ = false;
+  std::uint64_t handled_ = 0;  ///< the last frame that has been issued or held
+  std::map<std::uint64_t, std::shared_ptr<HostTurn>> host_turns_;  ///< by function, until it has run
   Context* current_ = nullptr;
   int arena_device_ = 0;
   int device_count_ = 0;

@@ -139,6 +139,7 @@ Result<> Session::operator()(const Header& header, const wire::EventRecord& call
   if (replaying_ != nullptr && event->held_record.sequence == replaying_->sequence) event->held_record = {};
   before_issue(*stream);
   status = driver_.cuEventRecord(event->handle, stream->handle);
+  event->recorded_in = stream->name;
   if (status == CUDA_SUCCESS) completions_.issued(*stream);
   return finish(header, status);
 }

@@ -7,14 +7,21 @@
 #include <new>
 
 #include "client/process.h"
+#include "client/progress.h"
 #include "client/stats.h"
 
 namespace avec::driver {
+
+/// What the call posted has frame numbers when it ends.
+struct WorkScope {
+  ~WorkScope() { client::end_work(); }
+};
 
 /// Runs `body`, a callable that returns CUresult, as one call of the function `name`.
 template <class Body>
 [[gnu::always_inline]] inline CUresult entry(const char* name, Body&& body) noexcept {
   const client::CallScope scope(name);
+  const WorkScope work;
   try {
     return body();
   } catch (const std::bad_alloc&) {

@@ -142,6 +142,7 @@ CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* user) {
   Task task;
   task.user_code = true;
   task.run = [function, user](CUresult) {
+    const HostCode scope;
     function(user);
     return CUDA_SUCCESS;
   };
@@ -158,6 +159,7 @@ CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void* u
   task.user_code = true;
   task.always = true;
   task.run = [callback, user, handle](CUresult error) {
+    const HostCode scope;
     callback(handle, error, user);
     return CUDA_SUCCESS;
   };
