@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/no_cancel.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
@@ -48,6 +49,7 @@ class Runner {
   }
 
   void add(std::uint64_t name, HostFunction function) {
+    const NoCancel no_cancel;
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return waiting_.size() < limits::kMaxHostFunctions / 2; });
     const session::Counters counters = function.context->client->session().counters();
@@ -87,6 +89,7 @@ class Runner {
   }
 
   void wait(Stream& stream) {
+    const NoCancel no_cancel;
     std::unique_lock lock(mutex_);
     const std::vector<std::uint64_t> names = before(stream);
     changed_.wait(lock, [&] {
@@ -95,6 +98,7 @@ class Runner {
   }
 
   void limit(Client& client) {
+    const NoCancel no_cancel;
     std::unique_lock lock(mutex_);
     const session::Session& session = client.session();
     const auto within = [&] {

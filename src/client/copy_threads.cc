@@ -1,5 +1,7 @@
 #include "client/copy_threads.h"
 
+#include "base/no_cancel.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -73,6 +75,7 @@ void CopyThreads::run(unsigned threads, const std::function<void()>& work) {
     work();
     return;
   }
+  const NoCancel no_cancel;
   Job job{&work, threads - 1};
   {
     const std::scoped_lock lock(mutex_);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 
+#include "base/no_cancel.h"
 #include "base/settings.h"
 #include "client/client.h"
 #include "client/context.h"
@@ -62,6 +63,7 @@ CUresult open_client() {
   if (!options) return fail(options.error());
   options->trace = process_trace();
   // Before it is open: a fork meanwhile waits, so that no child has a lock that nobody releases.
+  const NoCancel no_cancel;
   ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   auto client = Client::open(*options);
   if (!client) return fail(client.error());

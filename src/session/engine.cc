@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/no_cancel.h"
 #include "transport/tcp/stripes.h"
 
 namespace avec::session {
@@ -430,6 +431,7 @@ void Engine::release_externals(External* list) {
 }
 
 bool Engine::drive(Waiter& waiter, Deadline deadline) {
+  const NoCancel no_cancel;
   const bool block = options_.wait_mode == WaitMode::kBlock;
   const auto spin = options_.wait_mode == WaitMode::kSpin ? steady_clock::duration::max() : options_.spin;
   bool idle = false;

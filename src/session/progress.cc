@@ -1,6 +1,7 @@
 // The progress thread. While calls are being posted it looks every few microseconds whether
 // something waits to leave, so that posters pay no system call; when posting stops it sleeps
 // until the next post, or until the executor sends something that nobody waits for.
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <ctime>
 #include <utility>
 
+#include "base/no_cancel.h"
 #include "session/engine.h"
 
 namespace avec::session {
@@ -35,6 +37,8 @@ constexpr int kDeferredGuardMs = 1;
 constexpr int kLongestSleepMs = 1000;
 /// While calls are being posted: what the executor pushes is noticed within 16 ticks.
 constexpr std::uint32_t kFlushesPerReceive = 16;
+/// Programs have fewer files open than this, most of them.
+constexpr int kHighDescriptor = 900;
 /// Looks of threads that poll, apart: a twentieth of the time goes into system calls.
 constexpr auto kLookEvery = std::chrono::microseconds(10);
 /// A connection without a descriptor is looked at so often.
@@ -50,6 +54,9 @@ void sleep_for(std::chrono::nanoseconds time) {
 
 void Engine::start_progress() {
   progress_wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  // A program may close every descriptor and open files: what is written here must not land in them.
+  if (const int high = ::fcntl(progress_wake_.get(), F_DUPFD_CLOEXEC, kHighDescriptor); high >= 0)
+    progress_wake_.reset(high);
   // The program's signals are for its own threads.
   sigset_t all, before;
   ::sigfillset(&all);
@@ -67,6 +74,7 @@ void Engine::stop_progress() {
 }
 
 void Engine::kick_progress() {
+  const NoCancel no_cancel;
   const std::uint64_t one = 1;
   while (::write(progress_wake_.get(), &one, sizeof one) < 0 && errno == EINTR) {
   }
@@ -133,6 +141,7 @@ void Engine::progress_sleep() {
 void Engine::look() {
   const std::int64_t now = steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
   if (now < next_look_.load(std::memory_order_relaxed)) return;
+  const NoCancel no_cancel;
   const LockGuard guard(lock_);
   // Who has the role looks as well.
   if (role_taken_ || over_ || closing_) return;

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/no_cancel.h"
 #include "session/engine.h"
 
 namespace avec::session {
@@ -33,6 +34,7 @@ bool Engine::flush() {
 }
 
 bool Engine::flush_locked() {
+  const NoCancel no_cancel;
   Outbox::Spans spans;
   const std::size_t count = outbox_.gather(spans);
   if (count == 0 || over_) return false;

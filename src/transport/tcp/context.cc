@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -388,7 +389,15 @@ int poll_until(pollfd* descriptors, nfds_t count, Deadline deadline) noexcept {
   }
 }
 
-Descriptor make_wake_descriptor() noexcept { return Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+Descriptor make_wake_descriptor() noexcept {
+  Descriptor wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  // A program may close every descriptor and open files: what is written here must not land in them.
+  // Beyond the numbers that programs use, where the limit allows.
+  constexpr int kHigh = 900;
+  const int high = wake ? ::fcntl(wake.get(), F_DUPFD_CLOEXEC, kHigh) : -1;
+  if (high >= 0) wake.reset(high);
+  return wake;
+}
 
 void signal_wake(int fd) noexcept {
   const int kept = errno;
