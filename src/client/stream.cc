@@ -183,7 +183,6 @@ CUresult synchronize(Stream& stream) {
   Context& context = *stream.context;
   const std::vector<Download> downloads = downloads_before(stream);
   const std::uint64_t pools_mark = context.client->pools().mark();
-  end_work();
   CUresult own = CUDA_SUCCESS;
   if (context.client->coherence().owns(stream) || !finished(stream)) {
     session::Session& session = context.client->session();
