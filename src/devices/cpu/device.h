@@ -22,6 +22,7 @@
 #include "devices/cpu/memory.h"
 #include "devices/cpu/ptx/ptx.h"
 #include "devices/cpu/scheduler.h"
+#include "devices/cpu/shared_event.h"
 
 namespace avec::cpu {
 
@@ -142,6 +143,7 @@ struct Event {
   std::uintptr_t handle = 0;
   ContextRef context;
   unsigned flags = 0;
+  std::shared_ptr<SharedEvent> shared;  // of an interprocess event: what counts instead of `recorded`
   std::mutex mutex;        // guards the following
   CompletionRef recorded;  // null: never recorded
   StreamRef stream;        // it was recorded in

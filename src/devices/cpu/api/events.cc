@@ -1,4 +1,6 @@
 // Events: marks in streams.
+#include <thread>
+
 #include "devices/cpu/graph/capture.h"
 
 using namespace avec::cpu;
@@ -29,10 +31,10 @@ CUresult cuEventCreate(CUevent* handle, unsigned flags) {
   if (const auto error = current(context)) return error;
   constexpr unsigned kAll = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
   if (handle == nullptr || (flags & ~kAll) != 0) return CUDA_ERROR_INVALID_VALUE;
-  if ((flags & CU_EVENT_INTERPROCESS) != 0) {
-    return (flags & CU_EVENT_DISABLE_TIMING) != 0 ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
-  }
+  const bool interprocess = (flags & CU_EVENT_INTERPROCESS) != 0;
+  if (interprocess && (flags & CU_EVENT_DISABLE_TIMING) == 0) return CUDA_ERROR_INVALID_VALUE;
   auto event = std::make_shared<Event>();
+  if (interprocess && (event->shared = SharedEvent::make()) == nullptr) return CUDA_ERROR_OPERATING_SYSTEM;
   event->context = context;
   event->flags = flags;
   *handle = as_handle<CUevent>(state().events.add(event));
@@ -55,7 +57,16 @@ CUresult cuEventRecordWithFlags(CUevent handle, CUstream stream_handle, unsigned
   if (event->context != stream->context) return CUDA_ERROR_INVALID_HANDLE;
   const std::lock_guard lock(event->mutex);
   event->capture = nullptr;
-  event->recorded = state().scheduler.enqueue(stream, {});
+  Task mark;
+  if (event->shared) {
+    // Also behind a fault: others must not wait for ever.
+    mark.always = true;
+    mark.run = [shared = event->shared, record = event->shared->record()](CUresult) {
+      shared->reached(record);
+      return CUDA_SUCCESS;
+    };
+  }
+  event->recorded = state().scheduler.enqueue(stream, std::move(mark));
   event->stream = stream;
   return CUDA_SUCCESS;
 }
@@ -68,6 +79,7 @@ CUresult cuEventQuery(CUevent handle) {
   if (const auto error = event->context->fault.load()) return error;
   if (const auto error = refuse_captured_event(*event)) return error;
   if (const auto error = refuse_unsafe()) return error;
+  if (event->shared && !event->shared->done(event->shared->last())) return CUDA_ERROR_NOT_READY;
   const auto mark = recorded(*event);
   if (mark && !mark->done.load()) return CUDA_ERROR_NOT_READY;
   return event->context->fault.load();
@@ -84,7 +96,11 @@ CUresult cuEventSynchronize(CUevent handle) {
   if (const auto error = refuse_unsafe()) return error;
   StreamRef stream;
   const auto mark = recorded(*event, &stream);
-  state().scheduler.wait(stream, mark);
+  if (mark) state().scheduler.wait(stream, mark);
+  if (event->shared) {
+    const std::uint64_t record = event->shared->last();
+    while (!event->shared->done(record)) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
   flush_output(*event->context);
   return event->context->fault.load();
 }
@@ -103,6 +119,28 @@ CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent from, CUevent to) {
   if (!first || !second) return CUDA_ERROR_INVALID_HANDLE;
   if (!first->done.load() || !second->done.load()) return CUDA_ERROR_NOT_READY;
   *milliseconds = static_cast<float>(static_cast<double>(second->when_ns - first->when_ns) * 1e-6);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuIpcGetEventHandle(CUipcEventHandle* handle, CUevent event_handle) {
+  std::shared_ptr<Event> event;
+  if (const auto error = event_of(event_handle, event)) return error;
+  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (!event->shared) return CUDA_ERROR_INVALID_HANDLE;
+  *handle = event->shared->handle();
+  return CUDA_SUCCESS;
+}
+
+CUresult cuIpcOpenEventHandle(CUevent* handle, CUipcEventHandle shared) {
+  ContextRef context;
+  if (const auto error = current(context)) return error;
+  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  auto event = std::make_shared<Event>();
+  event->context = context;
+  event->flags = CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING;
+  event->shared = SharedEvent::open(shared);
+  if (event->shared == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  *handle = as_handle<CUevent>(state().events.add(event));
   return CUDA_SUCCESS;
 }
 

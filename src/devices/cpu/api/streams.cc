@@ -81,6 +81,10 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned flags
     const std::lock_guard lock(event->mutex);
     if (event->recorded) task.after.push_back(event->recorded);
   }
+  if (event->shared) {
+    task.after.clear();
+    task.ready = [shared = event->shared, record = event->shared->last()] { return shared->done(record); };
+  }
   state().scheduler.enqueue(stream, std::move(task));
   return CUDA_SUCCESS;
 }
