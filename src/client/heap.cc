@@ -192,16 +192,17 @@ bool Heap::grow_by_spare(std::unique_lock<std::mutex>& lock, const Wanted& wante
 
 void Heap::settle(CUdevice device) {
   std::unique_lock lock(mutex_);
-  const std::deque<Spare> asked = spares_[device];
+  // A refusal is told once: nobody else may ask meanwhile.
+  std::deque<Spare> asked = std::exchange(spares_[device], {});
   lock.unlock();
-  std::set<std::uint64_t> refused;
-  for (const Spare& spare : asked) {
+  std::erase_if(asked, [&](const Spare& spare) {
     const bool done = session_.deferred_done(spare.pending);
-    if (!session_.wait_deferred(spare.pending, done ? session::Counted::kNot : session::Counted::kRoundTrip))
-      refused.insert(spare.name);
-  }
+    return !session_.wait_deferred(spare.pending,
+                                   done ? session::Counted::kNot : session::Counted::kRoundTrip);
+  });
   lock.lock();
-  std::erase_if(spares_[device], [&](const Spare& spare) { return refused.contains(spare.name); });
+  auto& spares = spares_[device];
+  spares.insert(spares.end(), asked.begin(), asked.end());
 }
 
 bool Heap::give_back(CUdevice device) {
