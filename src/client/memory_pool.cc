@@ -228,12 +228,13 @@ CUresult Pools::get_access(CUmemAccess_flags* flags, CUmemoryPool handle, const 
 // ---- blocks -------------------------------------------------------------------------------------
 
 CUresult Pools::allocate(CUdeviceptr* address, std::size_t bytes, CUmemoryPool handle, Stream& stream) {
-  if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   Context& context = *stream.context;
   const std::scoped_lock lock(mutex_);
   MemoryPool* pool =
       handle != nullptr ? find_pool(handle) : current_[static_cast<std::size_t>(context.device->ordinal())];
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *address = 0;
+  if (bytes == 0) return CUDA_SUCCESS;
   const std::uint64_t rounded = rounded_up(bytes, kBlockAlignment);
   if (rounded < bytes) return CUDA_ERROR_OUT_OF_MEMORY;
   std::uint64_t base = place(*pool, rounded, stream);

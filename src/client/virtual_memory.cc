@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <iterator>
+#include <utility>
+#include <vector>
 
 #include "client/client.h"
 #include "client/context.h"
@@ -15,7 +17,7 @@ namespace {
 
 /// Memory of a device is what there is. A descriptor of it may be asked for, as PyTorch does for
 /// memory that it never shares; exporting is what fails.
-CUresult check(Client& client, const CUmemAllocationProp& properties) {
+CUresult check(const CUmemAllocationProp& properties) {
   constexpr unsigned kHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
   if (properties.type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
   switch (properties.location.type) {
@@ -28,7 +30,6 @@ CUresult check(Client& client, const CUmemAllocationProp& properties) {
     default:
       return CUDA_ERROR_INVALID_VALUE;
   }
-  if (client.device(properties.location.id) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   const auto handles = static_cast<unsigned>(properties.requestedHandleTypes);
   return (handles & ~kHandleTypes) == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED;
 }
@@ -72,7 +73,8 @@ CUresult VirtualMemory::free_reservation(CUdeviceptr address, std::size_t bytes)
 CUresult VirtualMemory::create(CUmemGenericAllocationHandle* handle, std::size_t bytes,
                                const CUmemAllocationProp& properties) {
   if (bytes == 0 || bytes % client_.heap().granularity() != 0) return CUDA_ERROR_INVALID_VALUE;
-  if (const CUresult result = check(client_, properties); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = check(properties); result != CUDA_SUCCESS) return result;
+  if (client_.device(properties.location.id) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   const std::uint64_t name = client_.mint();
   const auto make = [&]() -> CUresult {
     const auto pending = client_.session().post_deferred(
@@ -126,9 +128,9 @@ CUresult VirtualMemory::map(CUdeviceptr address, std::size_t bytes, std::size_t 
   const std::scoped_lock lock(mutex_);
   const auto memory = physical_.find(handle);
   if (memory == physical_.end() || memory->second.references == 0) return CUDA_ERROR_INVALID_VALUE;
-  if (bytes == 0 || offset != 0 || bytes % granularity != 0 || address % granularity != 0)
-    return CUDA_ERROR_INVALID_VALUE;
-  if (bytes > memory->second.bytes || !in_reservation(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  if (bytes == 0 || offset != 0 || address % granularity != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (bytes != memory->second.bytes) return CUDA_ERROR_NOT_SUPPORTED;  // as NVIDIA's driver says it
+  if (!in_reservation(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
   const auto next = mappings_.lower_bound(address);
   const bool overlaps = at(address) != mappings_.end() || (next != mappings_.end() && next->first < address + bytes);
   if (overlaps) return CUDA_ERROR_INVALID_VALUE;
@@ -151,20 +153,35 @@ bool VirtualMemory::whole(std::uint64_t address, std::uint64_t bytes) const {
 }
 
 CUresult VirtualMemory::unmap(CUdeviceptr address, std::size_t bytes) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> runs;  // mappings side by side: base, bytes
   {
     const std::scoped_lock lock(mutex_);
-    if (!whole(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
-    // From here on nobody finds it; the reservation keeps the addresses.
-    auto mapping = mappings_.find(address);
-    while (mapping != mappings_.end() && mapping->first < address + bytes) {
+    if (bytes == 0 || !in_reservation(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    const std::uint64_t end = address + bytes;
+    const auto first = mappings_.lower_bound(address);
+    // None in part. Where nothing is mapped there is nothing to do.
+    if (const auto part = at(address); part != mappings_.end() && part->first != address)
+      return CUDA_ERROR_INVALID_VALUE;
+    if (const auto part = at(end - 1); part != mappings_.end() && part->first + part->second.bytes != end)
+      return CUDA_ERROR_INVALID_VALUE;
+    // From here on nobody finds them; the reservation keeps the addresses.
+    for (auto mapping = first; mapping != mappings_.end() && mapping->first < end;) {
+      if (runs.empty() || runs.back().first + runs.back().second != mapping->first)
+        runs.emplace_back(mapping->first, 0);
+      runs.back().second += mapping->second.bytes;
       const std::uint64_t memory = mapping->second.memory;
       mapping = mappings_.erase(mapping);
       --physical_.at(memory).mappings;
       drop_if_unused(memory);
     }
   }
-  // Answered when all work issued before has ended and the memory is away.
-  return client_.synchronized(to_cuda(client_.session().call(wire::MemUnmap(address, bytes))));
+  CUresult result = CUDA_SUCCESS;
+  for (const auto& [base, size] : runs) {
+    // Answered when all work issued before has ended and the memory is away.
+    const CUresult own = to_cuda(client_.session().call(wire::MemUnmap(base, size)));
+    if (result == CUDA_SUCCESS) result = own;
+  }
+  return client_.synchronized(result);
 }
 
 CUresult VirtualMemory::set_access(CUdeviceptr address, std::size_t bytes, const CUmemAccessDesc* access,
@@ -176,7 +193,7 @@ CUresult VirtualMemory::set_access(CUdeviceptr address, std::size_t bytes, const
       return CUDA_ERROR_NOT_SUPPORTED;
     }
     if (location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
-    if (client_.device(location.id) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
+    if (client_.device(location.id) == nullptr) return CUDA_ERROR_INVALID_VALUE;
     const CUmemAccess_flags flags = access[i].flags;
     if (flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&
         flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
@@ -251,7 +268,7 @@ CUresult virtual_granularity(Client& client, std::size_t* granularity, const CUm
   if (granularity == nullptr || properties == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (option != CU_MEM_ALLOC_GRANULARITY_MINIMUM && option != CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
     return CUDA_ERROR_INVALID_VALUE;
-  if (const CUresult result = check(client, *properties); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = check(*properties); result != CUDA_SUCCESS) return result;
   *granularity = client.heap().granularity();
   return CUDA_SUCCESS;
 }

@@ -21,6 +21,8 @@ struct Pair {
     if (pipe(to_child) != 0 || pipe(to_parent) != 0) std::exit(4);
     std::fflush(stdout);
     child = fork();
+    close(in_child() ? to_child[1] : to_child[0]);  // so that the end of one ends the other's reading
+    close(in_child() ? to_parent[0] : to_parent[1]);
   }
   bool in_child() const { return child == 0; }
   template <class T>

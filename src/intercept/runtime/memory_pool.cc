@@ -28,11 +28,12 @@ cudaError_t allocate_from_pool(void** pointer, std::size_t bytes, cudaMemPool_t 
   });
 }
 
-/// Runs `body` with the driver's name for a device.
+/// Runs `body` with the driver's name for a device. One that there is not is an invalid value here.
 template <class Body>
 cudaError_t on_device(int device, Body&& body) {
   CUdevice handle = 0;
-  if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess) return done(checked);
+  if (const cudaError_t checked = check_device(device, &handle); checked != cudaSuccess)
+    return done(checked == cudaErrorInvalidDevice ? cudaErrorInvalidValue : checked);
   return done(body(handle));
 }
 

@@ -13,7 +13,8 @@ CUresult pool_of(CUmemoryPool handle, std::shared_ptr<Pool>& pool) {
 
 CUresult allocate_from(const std::shared_ptr<Pool>& pool, const StreamRef& stream, size_t bytes,
                        CUdeviceptr& pointer) {
-  if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  pointer = 0;
+  if (bytes == 0) return CUDA_SUCCESS;
   const auto node = captured(stream, [&](Graph& graph, Params& params) {
     CUDA_MEM_ALLOC_NODE_PARAMS given{};
     given.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;

@@ -35,8 +35,7 @@ CUresult check(const CUmemAllocationProp* properties) {
     return CUDA_ERROR_NOT_SUPPORTED;
   }
   if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
-  Device* device;
-  return device_of(properties->location.id, device);
+  return CUDA_SUCCESS;
 }
 
 /// The whole mappings that make up [begin, begin + bytes); nothing if they do not.
@@ -137,7 +136,8 @@ CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGeneric
   if (const auto error = initialised()) return error;
   const auto physical = state().physical.find(reinterpret_cast<void*>(handle));
   if (!physical || bytes == 0 || offset != 0 || flags != 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!aligned(pointer) || !aligned(bytes) || bytes > physical->bytes) return CUDA_ERROR_INVALID_VALUE;
+  if (!aligned(pointer)) return CUDA_ERROR_INVALID_VALUE;
+  if (bytes != physical->bytes) return CUDA_ERROR_NOT_SUPPORTED;
   if (!reserved(pointer, bytes)) return CUDA_ERROR_INVALID_VALUE;
   Allocation allocation;
   allocation.begin = pointer;
@@ -157,6 +157,8 @@ CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGeneric
 
 CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {
   if (const auto error = initialised()) return error;
+  if (bytes == 0 || !reserved(pointer, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  if (!state().memory.overlaps(pointer, pointer + bytes)) return CUDA_SUCCESS;  // nothing to do
   const auto found = mappings(pointer, bytes);
   if (found.empty()) return CUDA_ERROR_INVALID_VALUE;
   // Work that may use it ends first, as on a GPU.
@@ -180,7 +182,7 @@ CUresult cuMemSetAccess(CUdeviceptr pointer, size_t bytes, const CUmemAccessDesc
   for (size_t i = 0; i < count; ++i) {
     Device* device;
     if (descriptions[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
-    if (const auto error = device_of(descriptions[i].location.id, device)) return error;
+    if (device_of(descriptions[i].location.id, device) != CUDA_SUCCESS) return CUDA_ERROR_INVALID_VALUE;
     const int flags = descriptions[i].flags;
     if (flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&
         flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
