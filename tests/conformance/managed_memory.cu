@@ -113,6 +113,7 @@ CASE(copies) {
   say("%d wrong", wrong(first, n, 7));
   increment<<<20, 256>>>(first, n);
   SHOW(cudaMemcpy(second, first, n * sizeof(int), cudaMemcpyDefault));
+  NEED(cudaDeviceSynchronize());
   say("%d wrong", wrong(second, n, 8));
   increment<<<20, 256>>>(second, n);
   SHOW(cudaMemcpy(host.data(), second, n * sizeof(int), cudaMemcpyDeviceToHost));

@@ -214,8 +214,8 @@ CUresult set(CUdeviceptr address, std::uint64_t pitch, std::uint32_t value, unsi
   Task task;
   task.run = [work = set_work(stream->context, address, pitch, value, element_bytes, width, height)](
                  CUresult) { return work(); };
-  // Pinned memory is written before the call returns.
-  return submit(stream, std::move(task), waits && found && found->on_host());
+  // Memory that the host uses too is written before the call returns.
+  return submit(stream, std::move(task), waits && found && (found->on_host() || found->managed()));
 }
 
 }  // namespace avec::cpu
