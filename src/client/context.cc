@@ -170,6 +170,24 @@ CUresult context_destroy(CUcontext handle) {
   return CUDA_SUCCESS;
 }
 
+CUresult context_attach(CUcontext* handle, unsigned flags) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  if (handle == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  context->attached.fetch_add(1);
+  *handle = handle_of(context);
+  return CUDA_SUCCESS;
+}
+
+CUresult context_detach(CUcontext handle) {
+  Context* context = find_context(handle);
+  if (context == nullptr || context != current_context) return CUDA_ERROR_INVALID_CONTEXT;
+  unsigned attached = context->attached.load();
+  while (attached != 0 && !context->attached.compare_exchange_weak(attached, attached - 1)) {
+  }
+  return attached != 0 ? CUDA_SUCCESS : context_destroy(handle);
+}
+
 CUresult context_push(CUcontext handle) {
   Context* context = find_context(handle);
   if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;

@@ -35,6 +35,7 @@ struct Context {
   LastWork blocking_work;                ///< of the streams that the legacy stream waits for
   Highest work_done;                     ///< all its work in frames up to here has finished
   std::atomic<bool> any_downloads{false};  ///< false: no stream has begun one (downloads.h)
+  std::atomic<unsigned> attached{0};     ///< by cuCtxAttach, not yet detached
   std::atomic<unsigned> retained{0};     ///< primary: retains not yet released
 
   std::mutex mutex;  ///< guards what follows
@@ -67,6 +68,8 @@ CUresult usable_context(Context*& context) noexcept;
 
 CUresult context_create(Client& client, CUcontext* context, unsigned flags, CUdevice device);
 CUresult context_destroy(CUcontext context);
+CUresult context_attach(CUcontext* context, unsigned flags);
+CUresult context_detach(CUcontext context);
 CUresult context_push(CUcontext context);
 CUresult context_pop(CUcontext* context);
 CUresult context_set_current(CUcontext context);

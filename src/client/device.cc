@@ -105,6 +105,31 @@ bool Device::limit(std::size_t& value, CUlimit which) const {
   return true;
 }
 
+namespace {
+
+/// None: kernels do not reach this machine's memory, and links between devices are not told of.
+CUresult no_atomics(unsigned* capabilities, const CUatomicOperation* operations, unsigned count) {
+  if (capabilities == nullptr || operations == nullptr || count == 0) return CUDA_ERROR_INVALID_VALUE;
+  for (unsigned i = 0; i < count; ++i)
+    if (operations[i] < 0 || operations[i] >= CU_ATOMIC_OPERATION_MAX) return CUDA_ERROR_INVALID_VALUE;
+  std::fill_n(capabilities, count, 0U);
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult device_host_atomics(Client& client, unsigned* capabilities, const CUatomicOperation* operations,
+                             unsigned count, CUdevice device) {
+  if (client.device(device) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
+  return no_atomics(capabilities, operations, count);
+}
+
+CUresult device_peer_atomics(Client& client, unsigned* capabilities, const CUatomicOperation* operations,
+                             unsigned count, CUdevice from, CUdevice to) {
+  if (client.device(from) == nullptr || client.device(to) == nullptr || from == to) return CUDA_ERROR_INVALID_DEVICE;
+  return no_atomics(capabilities, operations, count);
+}
+
 CUresult device_get(Client& client, CUdevice* device, int ordinal) {
   if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (client.device(ordinal) == nullptr) return CUDA_ERROR_INVALID_DEVICE;

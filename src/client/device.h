@@ -50,6 +50,10 @@ class Device {
 };
 
 // cuDevice*: of the client's devices.
+CUresult device_host_atomics(Client& client, unsigned* capabilities, const CUatomicOperation* operations,
+                             unsigned count, CUdevice device);
+CUresult device_peer_atomics(Client& client, unsigned* capabilities, const CUatomicOperation* operations,
+                             unsigned count, CUdevice from, CUdevice to);
 CUresult device_get(Client& client, CUdevice* device, int ordinal);
 CUresult device_count(Client& client, int* count);
 CUresult device_name(Client& client, char* name, int bytes, CUdevice device);

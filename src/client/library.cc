@@ -10,6 +10,7 @@
 #include "client/context.h"
 #include "client/device.h"
 #include "client/function.h"
+#include "client/memory.h"
 #include "client/slab.h"
 #include "fatbin/fatbin.h"
 
@@ -43,13 +44,13 @@ struct Kernel {
 CUlibrary handle_of(Library* library) { return reinterpret_cast<CUlibrary>(library); }
 CUkernel handle_of(Kernel* kernel) { return reinterpret_cast<CUkernel>(kernel); }
 
-CUresult module_in_locked(Library& library, Context& context, Module*& module) {
+CUresult module_in_locked(Library& library, Context& context, JitOptions options, Module*& module) {
   const std::uint64_t name = context.name.load();
   if (const auto known = library.modules.find(name); known != library.modules.end()) {
     module = known->second;
     return CUDA_SUCCESS;
   }
-  const CUresult result = load_into(context, library.image.data(), library.image.size(), {}, module);
+  const CUresult result = load_into(context, library.image.data(), library.image.size(), options, module);
   if (result == CUDA_SUCCESS) library.modules.emplace(name, module);
   return result;
 }
@@ -70,7 +71,7 @@ CUresult list_kernels(Library& library) {
   Context* context;
   if (const CUresult result = any_context(*library.client, context); result != CUDA_SUCCESS) return result;
   Module* module;
-  if (const CUresult result = module_in_locked(library, *context, module); result != CUDA_SUCCESS)
+  if (const CUresult result = module_in_locked(library, *context, {}, module); result != CUDA_SUCCESS)
     return result;
   for (const Function* function : module->functions) {
     Kernel* kernel = Slab<Kernel>::make();
@@ -93,13 +94,22 @@ CUresult make_library(Client& client, CUlibrary* handle, std::vector<std::byte> 
 
 }  // namespace
 
-CUresult library_load(Client& client, CUlibrary* handle, const void* image, JitOptions) {
+CUresult library_load(Client& client, CUlibrary* handle, const void* image, JitOptions options) {
   if (handle == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult result = check_options(options); result != CUDA_SUCCESS) return result;
   const auto bytes = fatbin::image_size(image);
   if (!bytes) return CUDA_ERROR_INVALID_IMAGE;
   const auto container = fatbin::container(image);
   const auto* first = static_cast<const std::byte*>(container ? container->data() : image);
-  return make_library(client, handle, {first, first + *bytes});
+  const CUresult made = make_library(client, handle, {first, first + *bytes});
+  // Text is compiled at once where there is a context: its errors belong to this call.
+  const bool text = fatbin::image_kind({first, *bytes}) == fatbin::ImageKind::kText;
+  Context* context;
+  if (made != CUDA_SUCCESS || !text || usable_context(context) != CUDA_SUCCESS) return made;
+  Library* library = Slab<Library>::find(*handle);
+  std::scoped_lock lock(library->mutex);
+  Module* module;
+  return module_in_locked(*library, *context, options, module);
 }
 
 CUresult library_load_file(Client& client, CUlibrary* handle, const char* path, JitOptions) {
@@ -181,7 +191,7 @@ CUresult library_get_module(CUmodule* handle, CUlibrary library_handle) {
   if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
   std::scoped_lock lock(library->mutex);
   Module* module;
-  const CUresult result = module_in_locked(*library, *context, module);
+  const CUresult result = module_in_locked(*library, *context, {}, module);
   if (result == CUDA_SUCCESS) *handle = avec::client::handle_of(module);
   return result;
 }
@@ -190,6 +200,25 @@ CUresult library_get_global(CUdeviceptr* address, std::size_t* bytes, CUlibrary 
   CUmodule module;
   if (const CUresult result = library_get_module(&module, library); result != CUDA_SUCCESS) return result;
   return module_get_global(address, bytes, module, name);
+}
+
+CUresult library_get_managed(CUdeviceptr* address, std::size_t* bytes, CUlibrary library, const char* name) {
+  CUdeviceptr found = 0;
+  std::size_t found_bytes = 0;
+  if (const CUresult result = library_get_global(&found, &found_bytes, library, name); result != CUDA_SUCCESS)
+    return result;
+  int managed = 0;
+  if (pointer_attribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, found) != CUDA_SUCCESS || managed == 0)
+    return CUDA_ERROR_NOT_FOUND;
+  if (address != nullptr) *address = found;
+  if (bytes != nullptr) *bytes = found_bytes;
+  return CUDA_SUCCESS;
+}
+
+// Function pointers that host and device share: CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS is 0.
+CUresult library_get_unified_function(void** function, CUlibrary library, const char* symbol) {
+  if (Slab<Library>::find(library) == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  return function == nullptr || symbol == nullptr ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_FOUND;
 }
 
 CUresult function_in(Context& context, CUkernel handle, Function*& function) {
@@ -206,7 +235,7 @@ CUresult function_in(Context& context, CUkernel handle, Function*& function) {
   Module* module;
   {
     std::scoped_lock library_lock(kernel->library->mutex);
-    if (const CUresult result = module_in_locked(*kernel->library, context, module); result != CUDA_SUCCESS)
+    if (const CUresult result = module_in_locked(*kernel->library, context, {}, module); result != CUDA_SUCCESS)
       return result;
   }
   const auto found = module->by_name.find(kernel->name);

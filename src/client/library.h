@@ -17,6 +17,8 @@ CUresult library_kernel_count(unsigned* count, CUlibrary library);
 CUresult library_kernels(CUkernel* kernels, unsigned count, CUlibrary library);
 CUresult library_get_module(CUmodule* module, CUlibrary library);
 CUresult library_get_global(CUdeviceptr* address, std::size_t* bytes, CUlibrary library, const char* name);
+CUresult library_get_managed(CUdeviceptr* address, std::size_t* bytes, CUlibrary library, const char* name);
+CUresult library_get_unified_function(void** function, CUlibrary library, const char* symbol);
 CUresult kernel_get_function(CUfunction* function, CUkernel kernel);
 CUresult kernel_get_library(CUlibrary* library, CUkernel kernel);
 CUresult kernel_get_attribute(int* value, CUfunction_attribute which, CUkernel kernel, CUdevice device);

@@ -5,6 +5,10 @@
 
 using namespace avec::client;
 
+AVEC_DRIVER_CLIENT_CALL(cuCtxCreate, (CUcontext * context, unsigned flags, CUdevice device),
+                        context_create(client, context, flags, device))
+AVEC_DRIVER_CALL(cuCtxAttach, (CUcontext * context, unsigned flags), context_attach(context, flags))
+AVEC_DRIVER_CALL(cuCtxDetach, (CUcontext context), context_detach(context))
 AVEC_DRIVER_CLIENT_CALL(cuCtxCreate_v2, (CUcontext * context, unsigned flags, CUdevice device),
                         context_create(client, context, flags, device))
 AVEC_DRIVER_CLIENT_CALL(cuCtxCreate_v3,

@@ -1,4 +1,6 @@
 // Initialisation, versions, errors, finding functions by name, profiling.
+#include <cudaProfiler.h>
+
 #include <cstring>
 
 #include "client/status.h"
@@ -59,3 +61,5 @@ extern "C" CUresult cuGetExportTable(const void** table, const CUuuid*) {
 // Marks for a profiler, which is not there: what they enclose runs all the same.
 extern "C" CUresult cuProfilerStart() { return CUDA_SUCCESS; }
 extern "C" CUresult cuProfilerStop() { return CUDA_SUCCESS; }
+// Since CUDA 12.0 it does nothing but this.
+extern "C" CUresult cuProfilerInitialize(const char*, const char*, CUoutput_mode) { return CUDA_ERROR_NOT_SUPPORTED; }

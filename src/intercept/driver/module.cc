@@ -45,6 +45,11 @@ AVEC_DRIVER_CALL(cuLibraryGetModule, (CUmodule * module, CUlibrary library),
 AVEC_DRIVER_CALL(cuLibraryGetGlobal,
                  (CUdeviceptr * address, size_t* bytes, CUlibrary library, const char* name),
                  library_get_global(address, bytes, library, name))
+AVEC_DRIVER_CALL(cuLibraryGetManaged,
+                 (CUdeviceptr * address, size_t* bytes, CUlibrary library, const char* name),
+                 library_get_managed(address, bytes, library, name))
+AVEC_DRIVER_CALL(cuLibraryGetUnifiedFunction, (void** function, CUlibrary library, const char* symbol),
+                 library_get_unified_function(function, library, symbol))
 AVEC_DRIVER_CALL(cuKernelGetFunction, (CUfunction * function, CUkernel kernel),
                  kernel_get_function(function, kernel))
 AVEC_DRIVER_CALL(cuKernelGetLibrary, (CUlibrary * library, CUkernel kernel),

@@ -2,6 +2,7 @@
 
 #include "client/callbacks.h"
 #include "client/event.h"
+#include "client/green_context.h"
 #include "client/launch_attributes.h"
 #include "entry.h"
 
@@ -22,8 +23,7 @@ AVEC_DRIVER_STREAM_CALL(cuStreamGetPriority, (CUstream stream, int* priority),
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCtx, (CUstream stream, CUcontext* context),
                         stream_get_context(stream, context))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCtx_v2, (CUstream stream, CUcontext* context, CUgreenCtx* green),
-                        green != nullptr ? (*green = nullptr, stream_get_context(stream, context))
-                                         : stream_get_context(stream, context))
+                        contexts_of_stream(stream, context, green))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetId, (CUstream stream, unsigned long long* id), stream_get_id(stream, id))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetDevice, (CUstream stream, CUdevice* device),
                         stream_get_device(stream, device))
