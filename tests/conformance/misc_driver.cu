@@ -146,7 +146,6 @@ CASE(contexts_that_are_pushed) {
   SHOW(cuCtxDestroy(context));
   SHOW(cuCtxGetCurrent(&current));
   say("%s", current == nullptr ? "none" : "one");
-  SHOW(cuCtxDestroy(nullptr));
 }
 
 CASE(event_of_a_context) {

@@ -211,22 +211,28 @@ void forget(const std::shared_ptr<Module>& module) {
   all.modules.remove(reinterpret_cast<void*>(module->handle));
 }
 
+namespace {
+
+/// The size is a 32-bit number in the place of a pointer.
+std::uint32_t capacity_of(void* value) { return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(value)); }
+
+}  // namespace
+
 CUresult JitLog::read(unsigned count, const CUjit_option* options, void** values) {
   if (count > 0 && (options == nullptr || values == nullptr)) return CUDA_ERROR_INVALID_VALUE;
   for (unsigned i = 0; i < count; ++i) {
     if (options[i] < 0 || options[i] >= CU_JIT_NUM_OPTIONS) return CUDA_ERROR_INVALID_VALUE;
     if (options[i] == CU_JIT_INFO_LOG_BUFFER) info_.text = static_cast<char*>(values[i]);
-    if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES) info_.bytes = &values[i];
+    if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES) info_.bytes = &values[i], info_.capacity = capacity_of(values[i]);
     if (options[i] == CU_JIT_ERROR_LOG_BUFFER) error_.text = static_cast<char*>(values[i]);
-    if (options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) error_.bytes = &values[i];
+    if (options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) error_.bytes = &values[i], error_.capacity = capacity_of(values[i]);
   }
   return CUDA_SUCCESS;
 }
 
 void JitLog::put(const Buffer& buffer, const std::string& text) {
   if (buffer.bytes == nullptr) return;
-  // The size is a 32-bit number in the place of a pointer.
-  const auto capacity = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(*buffer.bytes));
+  const std::uint32_t capacity = buffer.capacity;
   std::uint32_t length = 0;
   if (buffer.text != nullptr && capacity > 0) {
     length = static_cast<std::uint32_t>(std::min<std::size_t>(text.size(), capacity - 1));

@@ -38,6 +38,7 @@ class JitLog {
   struct Buffer {
     char* text = nullptr;
     void** bytes = nullptr;  // the option's value: capacity in, length out
+    std::uint32_t capacity = 0;
   };
   static void put(const Buffer& buffer, const std::string& text);
   Buffer info_, error_;
