@@ -49,7 +49,8 @@ CUresult Heap::allocate(std::uint64_t bytes, Context& context, std::uint64_t& ad
   std::uint64_t base = 0;
   if (const CUresult result = find_room(lock, wanted, base); result != CUDA_SUCCESS) return result;
   DeviceBlock block{base, bytes, &context, wanted.device, next_id_++};
-  allocations_.emplace(base, Allocation{block, rounded, std::prev(segments_.upper_bound(base))->second.get()});
+  allocations_.emplace(base,
+                       Allocation{block, rounded, std::prev(segments_.upper_bound(base))->second.get()});
   address = base;
   return CUDA_SUCCESS;
 }
@@ -74,7 +75,8 @@ CUresult Heap::find_room(std::unique_lock<std::mutex>& lock, const Wanted& wante
   if (base != 0) return CUDA_SUCCESS;
   CUresult result = CUDA_SUCCESS;
   if (wanted.dedicated || !grow_by_spare(lock, wanted)) {
-    result = grow(lock, wanted, wanted.dedicated ? exact : std::max(exact, rounded_up(kSegmentBytes, granularity_)));
+    result = grow(lock, wanted,
+                  wanted.dedicated ? exact : std::max(exact, rounded_up(kSegmentBytes, granularity_)));
     if (result == CUDA_ERROR_OUT_OF_MEMORY && !wanted.dedicated && exact < kSegmentBytes)
       result = grow(lock, wanted, exact);
     if (result == CUDA_ERROR_OUT_OF_MEMORY && give_back(lock, wanted.device)) {
@@ -356,7 +358,8 @@ bool ForeignRanges::add(const DeviceBlock& block, std::uint64_t module, bool res
   const std::uint64_t end = rounded_up(block.base + std::max<std::uint64_t>(block.bytes, 1), page);
   std::scoped_lock lock(mutex_);
   if (reserve && !reserve_pages(begin, end - begin)) return false;
-  if (writable && ::mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_WRITE) != 0) return false;
+  if (writable && ::mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_WRITE) != 0)
+    return false;
   entries_.insert_or_assign(block.base, Entry{block, module});
   return true;
 }

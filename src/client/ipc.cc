@@ -84,7 +84,8 @@ CUresult SharedMemory::open(CUdeviceptr* address, const CUipcMemHandle& given, C
   if (mapping != 0) (void)session.post(wire::MemMapAt(mapping, bytes, name, 1, 0));
   (void)session.post(wire::MemRelease(name));
   if (mapping == 0) return CUDA_ERROR_MAP_FAILED;
-  DeviceBlock block{mapping + offset, block_bytes, current_context, device, heap.next_id(), BlockKind::kShared};
+  DeviceBlock block{mapping + offset, block_bytes,    current_context,
+                    device,           heap.next_id(), BlockKind::kShared};
   const std::scoped_lock lock(mutex_);
   opened_.emplace(block.base, Opened{handle, block, mapping, bytes});
   *address = block.base;

@@ -219,7 +219,7 @@ CUresult Pools::get_access(CUmemAccess_flags* flags, CUmemoryPool handle, const 
   if (pool == nullptr || location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
   if (client_.device(location.id) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   const auto known = pool->access.find(location.id);
-  *flags = location.id == pool->device     ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+  *flags = location.id == pool->device   ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
            : known != pool->access.end() ? known->second
                                          : CU_MEM_ACCESS_FLAGS_PROT_NONE;
   return CUDA_SUCCESS;
@@ -411,9 +411,9 @@ void Pools::settle(MemoryPool& pool, std::uint64_t mark, std::uint64_t stream, s
   for (auto& [base, segment] : pool.segments) {
     std::vector<std::pair<std::uint64_t, MemoryPool::Gap>> settled;
     for (const auto& [gap_base, gap] : segment.gaps) {
-      const bool covered = stream != 0 ? gap.user == stream
-                                       : gap.context == context || only_context;
-      if (gap.user != MemoryPool::kNobody && gap.freed_at < mark && covered) settled.emplace_back(gap_base, gap);
+      const bool covered = stream != 0 ? gap.user == stream : gap.context == context || only_context;
+      if (gap.user != MemoryPool::kNobody && gap.freed_at < mark && covered)
+        settled.emplace_back(gap_base, gap);
     }
     for (auto& [gap_base, gap] : settled) {
       remove_gap(pool, segment, segment.gaps.find(gap_base));

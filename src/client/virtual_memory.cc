@@ -37,7 +37,8 @@ CUresult check(const CUmemAllocationProp& properties) {
 }  // namespace
 
 bool VirtualMemory::Mapping::usable() const {
-  return std::ranges::any_of(access, [](const auto& entry) { return entry.second != CU_MEM_ACCESS_FLAGS_PROT_NONE; });
+  return std::ranges::any_of(access,
+                             [](const auto& entry) { return entry.second != CU_MEM_ACCESS_FLAGS_PROT_NONE; });
 }
 
 bool VirtualMemory::Mapping::writable() const {
@@ -51,7 +52,8 @@ CUresult VirtualMemory::reserve(CUdeviceptr* address, std::size_t bytes, std::si
   if (bytes == 0 || bytes % heap.granularity() != 0) return CUDA_ERROR_INVALID_VALUE;
   if (alignment != 0 && !std::has_single_bit(alignment)) return CUDA_ERROR_INVALID_VALUE;
   if (bytes > heap.range_bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
-  const std::uint64_t base = heap.reserve(bytes, std::max<std::uint64_t>(alignment, heap.granularity()), wish);
+  const std::uint64_t base =
+      heap.reserve(bytes, std::max<std::uint64_t>(alignment, heap.granularity()), wish);
   if (base == 0) return CUDA_ERROR_OUT_OF_MEMORY;
   const std::scoped_lock lock(mutex_);
   reservations_.emplace(base, bytes);
@@ -132,12 +134,14 @@ CUresult VirtualMemory::map(CUdeviceptr address, std::size_t bytes, std::size_t 
   if (bytes != memory->second.bytes) return CUDA_ERROR_NOT_SUPPORTED;  // as NVIDIA's driver says it
   if (!in_reservation(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
   const auto next = mappings_.lower_bound(address);
-  const bool overlaps = at(address) != mappings_.end() || (next != mappings_.end() && next->first < address + bytes);
+  const bool overlaps =
+      at(address) != mappings_.end() || (next != mappings_.end() && next->first < address + bytes);
   if (overlaps) return CUDA_ERROR_INVALID_VALUE;
   if (const auto posted = client_.session().post(wire::MemMapAt(address, bytes, handle, 0, 0)); !posted)
     return to_cuda(posted.error());
   ++memory->second.mappings;
-  mappings_.emplace(address, Mapping{bytes, handle, memory->second.properties.location.id, client_.heap().next_id(), {}});
+  mappings_.emplace(
+      address, Mapping{bytes, handle, memory->second.properties.location.id, client_.heap().next_id(), {}});
   return CUDA_SUCCESS;
 }
 
@@ -145,7 +149,8 @@ CUresult VirtualMemory::map(CUdeviceptr address, std::size_t bytes, std::size_t 
 bool VirtualMemory::whole(std::uint64_t address, std::uint64_t bytes) const {
   if (bytes == 0 || address + bytes < address) return false;
   const std::uint64_t end = address + bytes;
-  for (auto mapping = mappings_.find(address); mapping != mappings_.end() && mapping->first == address; ++mapping) {
+  for (auto mapping = mappings_.find(address); mapping != mappings_.end() && mapping->first == address;
+       ++mapping) {
     address += mapping->second.bytes;
     if (address >= end) return address == end;
   }
@@ -207,7 +212,8 @@ CUresult VirtualMemory::set_access(CUdeviceptr address, std::size_t bytes, const
     const auto posted = client_.session().post(
         wire::MemSetAccess(address, bytes, device, static_cast<std::uint32_t>(access[i].flags)));
     if (!posted) return to_cuda(posted.error());
-    for (auto mapping = mappings_.find(address); mapping != mappings_.end() && mapping->first < address + bytes; ++mapping)
+    for (auto mapping = mappings_.find(address);
+         mapping != mappings_.end() && mapping->first < address + bytes; ++mapping)
       mapping->second.access[device] = access[i].flags;
   }
   return CUDA_SUCCESS;
@@ -251,7 +257,8 @@ std::optional<DeviceBlock> VirtualMemory::find(std::uint64_t address, std::uint6
   const std::scoped_lock lock(mutex_);
   const auto mapping = at(address);
   if (mapping == mappings_.end() || !mapping->second.usable()) return std::nullopt;
-  DeviceBlock block{mapping->first, mapping->second.bytes, nullptr, mapping->second.device, mapping->second.id};
+  DeviceBlock block{mapping->first, mapping->second.bytes, nullptr, mapping->second.device,
+                    mapping->second.id};
   block.kind = BlockKind::kMapped;
   block.writable = mapping->second.writable();
   block.reach = mapping->second.bytes;

@@ -21,10 +21,11 @@ constexpr std::size_t kDigits = 32;
 std::shared_ptr<SharedEvent> SharedEvent::map(const std::string& name, bool owner) {
   const int descriptor = ::shm_open(name.c_str(), O_RDWR | (owner ? O_CREAT | O_EXCL : 0), 0600);
   if (descriptor < 0) return nullptr;
-  struct stat facts{};
+  struct stat facts {};
   bool fits = owner ? ::ftruncate(descriptor, sizeof(Page)) == 0
                     : ::fstat(descriptor, &facts) == 0 && facts.st_size >= static_cast<off_t>(sizeof(Page));
-  void* got = fits ? ::mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0) : MAP_FAILED;
+  void* got =
+      fits ? ::mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0) : MAP_FAILED;
   ::close(descriptor);
   if (got == MAP_FAILED) {
     if (owner) ::shm_unlink(name.c_str());

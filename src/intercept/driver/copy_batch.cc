@@ -25,7 +25,8 @@ CUresult copy_batch(const CUdeviceptr* to, const CUdeviceptr* from, const size_t
                     size_t* failed, CUstream stream) {
   if (failed != nullptr) *failed = kNoIndex;
   if (to == nullptr || from == nullptr || bytes == nullptr || count == 0) return CUDA_ERROR_INVALID_VALUE;
-  if (attributes == nullptr || first == nullptr || attribute_count == 0 || attribute_count > count || first[0] != 0)
+  if (attributes == nullptr || first == nullptr || attribute_count == 0 || attribute_count > count ||
+      first[0] != 0)
     return CUDA_ERROR_INVALID_VALUE;
   if (stream == nullptr || stream == CU_STREAM_LEGACY) return CUDA_ERROR_INVALID_VALUE;
   for (size_t i = 0; i < attribute_count; ++i) {
@@ -86,13 +87,16 @@ CUresult copy_3d_batch(size_t count, const CUDA_MEMCPY3D_BATCH_OP* operations, s
 
 AVEC_DRIVER_STREAM_CALL(cuMemcpyBatchAsync,
                         (CUdeviceptr * to, CUdeviceptr* from, size_t* bytes, size_t count,
-                         CUmemcpyAttributes* attributes, size_t* first, size_t attribute_count, size_t* failed,
-                         CUstream stream),
-                        copy_batch(to, from, bytes, count, attributes, first, attribute_count, failed, stream))
+                         CUmemcpyAttributes* attributes, size_t* first, size_t attribute_count,
+                         size_t* failed, CUstream stream),
+                        copy_batch(to, from, bytes, count, attributes, first, attribute_count, failed,
+                                   stream))
 AVEC_DRIVER_STREAM_CALL(cuMemcpyBatchAsync_v2,
                         (CUdeviceptr * to, CUdeviceptr* from, size_t* bytes, size_t count,
-                         CUmemcpyAttributes* attributes, size_t* first, size_t attribute_count, CUstream stream),
-                        copy_batch(to, from, bytes, count, attributes, first, attribute_count, nullptr, stream))
+                         CUmemcpyAttributes* attributes, size_t* first, size_t attribute_count,
+                         CUstream stream),
+                        copy_batch(to, from, bytes, count, attributes, first, attribute_count, nullptr,
+                                   stream))
 AVEC_DRIVER_STREAM_CALL(cuMemcpy3DBatchAsync,
                         (size_t count, CUDA_MEMCPY3D_BATCH_OP* operations, size_t* failed,
                          unsigned long long flags, CUstream stream),

@@ -16,7 +16,8 @@ CUresult allocate_from(CUdeviceptr* address, size_t bytes, CUmemoryPool pool, CU
 /// The device that a location and a type of allocation mean: pools there are of device memory only.
 CUresult device_of(const CUmemLocation* location, CUmemAllocationType type, CUdevice& device) {
   if (location == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (type != CU_MEM_ALLOCATION_TYPE_PINNED && type != CU_MEM_ALLOCATION_TYPE_MANAGED) return CUDA_ERROR_INVALID_VALUE;
+  if (type != CU_MEM_ALLOCATION_TYPE_PINNED && type != CU_MEM_ALLOCATION_TYPE_MANAGED)
+    return CUDA_ERROR_INVALID_VALUE;
   switch (location->type) {
     case CU_MEM_LOCATION_TYPE_DEVICE:
       break;
@@ -39,7 +40,8 @@ CUresult pool_at(Client& client, CUmemoryPool* pool, const CUmemLocation* locati
   return current ? client.pools().current_of(pool, device) : client.pools().default_of(pool, device);
 }
 
-CUresult set_pool_at(Client& client, const CUmemLocation* location, CUmemAllocationType type, CUmemoryPool pool) {
+CUresult set_pool_at(Client& client, const CUmemLocation* location, CUmemAllocationType type,
+                     CUmemoryPool pool) {
   CUdevice device = 0;
   if (const CUresult result = device_of(location, type, device); result != CUDA_SUCCESS) return result;
   return client.pools().set_current(device, pool);
@@ -68,7 +70,8 @@ AVEC_DRIVER_CLIENT_CALL(cuMemPoolGetAttribute, (CUmemoryPool pool, CUmemPool_att
                                          : client.pools().get_attribute(pool, which, value))
 AVEC_DRIVER_CLIENT_CALL(cuMemPoolSetAccess, (CUmemoryPool pool, const CUmemAccessDesc* access, size_t count),
                         client.pools().set_access(pool, access, count))
-AVEC_DRIVER_CLIENT_CALL(cuMemPoolGetAccess, (CUmemAccess_flags * flags, CUmemoryPool pool, CUmemLocation* location),
+AVEC_DRIVER_CLIENT_CALL(cuMemPoolGetAccess,
+                        (CUmemAccess_flags * flags, CUmemoryPool pool, CUmemLocation* location),
                         flags == nullptr || location == nullptr
                             ? CUDA_ERROR_INVALID_VALUE
                             : client.pools().get_access(flags, pool, *location))
@@ -81,7 +84,9 @@ AVEC_DRIVER_CLIENT_CALL(cuDeviceSetMemPool, (CUdevice device, CUmemoryPool pool)
 AVEC_DRIVER_CLIENT_CALL(cuMemGetDefaultMemPool,
                         (CUmemoryPool * pool, CUmemLocation* location, CUmemAllocationType type),
                         pool_at(client, pool, location, type, false))
-AVEC_DRIVER_CLIENT_CALL(cuMemGetMemPool, (CUmemoryPool * pool, CUmemLocation* location, CUmemAllocationType type),
+AVEC_DRIVER_CLIENT_CALL(cuMemGetMemPool,
+                        (CUmemoryPool * pool, CUmemLocation* location, CUmemAllocationType type),
                         pool_at(client, pool, location, type, true))
-AVEC_DRIVER_CLIENT_CALL(cuMemSetMemPool, (CUmemLocation * location, CUmemAllocationType type, CUmemoryPool pool),
+AVEC_DRIVER_CLIENT_CALL(cuMemSetMemPool,
+                        (CUmemLocation * location, CUmemAllocationType type, CUmemoryPool pool),
                         set_pool_at(client, location, type, pool))

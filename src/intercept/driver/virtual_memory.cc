@@ -54,8 +54,8 @@ AVEC_DRIVER_CLIENT_CALL(cuMemCreate,
 AVEC_DRIVER_CLIENT_CALL(cuMemRelease, (CUmemGenericAllocationHandle handle),
                         client.virtual_memory().release(handle))
 AVEC_DRIVER_CLIENT_CALL(cuMemMap,
-                        (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
-                         unsigned long long flags),
+                        (CUdeviceptr address, size_t bytes, size_t offset,
+                         CUmemGenericAllocationHandle handle, unsigned long long flags),
                         flags != 0 ? CUDA_ERROR_INVALID_VALUE
                                    : client.virtual_memory().map(address, bytes, offset, handle))
 AVEC_DRIVER_CLIENT_CALL(cuMemUnmap, (CUdeviceptr address, size_t bytes),
@@ -75,9 +75,9 @@ AVEC_DRIVER_CLIENT_CALL(cuMemGetAllocationPropertiesFromHandle,
                         properties == nullptr ? CUDA_ERROR_INVALID_VALUE
                                               : client.virtual_memory().properties(properties, handle))
 AVEC_DRIVER_CLIENT_CALL(cuMemRetainAllocationHandle, (CUmemGenericAllocationHandle * handle, void* address),
-                        handle == nullptr ? CUDA_ERROR_INVALID_VALUE
-                                          : client.virtual_memory().retain(
-                                                handle, reinterpret_cast<CUdeviceptr>(address)))
+                        handle == nullptr
+                            ? CUDA_ERROR_INVALID_VALUE
+                            : client.virtual_memory().retain(handle, reinterpret_cast<CUdeviceptr>(address)))
 
 AVEC_DRIVER_CALL(cuIpcGetMemHandle, (CUipcMemHandle * handle, CUdeviceptr address), ipc_get(handle, address))
 AVEC_DRIVER_CALL(cuIpcOpenMemHandle, (CUdeviceptr * address, CUipcMemHandle handle, unsigned flags),

@@ -14,7 +14,9 @@ static_assert(sizeof(cudaIpcEventHandle_t) == sizeof(CUipcEventHandle));
 namespace {
 
 CUmemAllocationType driver_type(cudaMemAllocationType type) { return static_cast<CUmemAllocationType>(type); }
-CUmemLocation* driver_location(cudaMemLocation* location) { return reinterpret_cast<CUmemLocation*>(location); }
+CUmemLocation* driver_location(cudaMemLocation* location) {
+  return reinterpret_cast<CUmemLocation*>(location);
+}
 
 cudaError_t allocate_from_pool(void** pointer, std::size_t bytes, cudaMemPool_t pool, CUstream stream) {
   if (pointer == nullptr) return done(cudaErrorInvalidValue);
@@ -46,7 +48,8 @@ AVEC_STREAM_PAIR(cudaMallocFromPoolAsync, _ptsz,
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   AVEC_COUNTED;
   if (pool == nullptr || properties == nullptr) return done(cudaErrorInvalidValue);
-  return in_context([&] { return cuMemPoolCreate(pool, reinterpret_cast<const CUmemPoolProps*>(properties)); });
+  return in_context(
+      [&] { return cuMemPoolCreate(pool, reinterpret_cast<const CUmemPoolProps*>(properties)); });
 }
 
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
@@ -106,7 +109,8 @@ cudaError_t cudaDeviceSetMemPool(int device, cudaMemPool_t pool) {
 cudaError_t cudaMemGetDefaultMemPool(cudaMemPool_t* pool, cudaMemLocation* location,
                                      cudaMemAllocationType type) {
   AVEC_COUNTED;
-  return in_context([&] { return cuMemGetDefaultMemPool(pool, driver_location(location), driver_type(type)); });
+  return in_context(
+      [&] { return cuMemGetDefaultMemPool(pool, driver_location(location), driver_type(type)); });
 }
 
 cudaError_t cudaMemGetMemPool(cudaMemPool_t* pool, cudaMemLocation* location, cudaMemAllocationType type) {
@@ -121,17 +125,17 @@ cudaError_t cudaMemSetMemPool(cudaMemLocation* location, cudaMemAllocationType t
 
 // ---- batches --------------------------------------------------------------------------------------
 
-AVEC_STREAM_PAIR(
-    cudaMemcpyBatchAsync, _ptsz,
-    (void* const* to, const void* const* from, const std::size_t* bytes, std::size_t count,
-     cudaMemcpyAttributes* attributes, std::size_t* first, std::size_t attribute_count, cudaStream_t stream),
-    return in_context([&] {
-      return cuMemcpyBatchAsync(reinterpret_cast<CUdeviceptr*>(const_cast<void**>(to)),
-                                reinterpret_cast<CUdeviceptr*>(const_cast<void**>(from)),
-                                const_cast<std::size_t*>(bytes), count,
-                                reinterpret_cast<CUmemcpyAttributes*>(attributes), first, attribute_count,
-                                resolve_stream<kDefault>(stream));
-    });)
+AVEC_STREAM_PAIR(cudaMemcpyBatchAsync, _ptsz,
+                 (void* const* to, const void* const* from, const std::size_t* bytes, std::size_t count,
+                  cudaMemcpyAttributes* attributes, std::size_t* first, std::size_t attribute_count,
+                  cudaStream_t stream),
+                 return in_context([&] {
+                   return cuMemcpyBatchAsync(reinterpret_cast<CUdeviceptr*>(const_cast<void**>(to)),
+                                             reinterpret_cast<CUdeviceptr*>(const_cast<void**>(from)),
+                                             const_cast<std::size_t*>(bytes), count,
+                                             reinterpret_cast<CUmemcpyAttributes*>(attributes), first,
+                                             attribute_count, resolve_stream<kDefault>(stream));
+                 });)
 
 namespace {
 
@@ -145,7 +149,8 @@ CUmemcpy3DOperand driver_operand(const cudaMemcpy3DOperand& operand) {
     result.op.ptr.layerHeight = operand.op.ptr.layerHeight;
   } else {
     result.op.array.array = reinterpret_cast<CUarray>(operand.op.array.array);
-    result.op.array.offset = {operand.op.array.offset.x, operand.op.array.offset.y, operand.op.array.offset.z};
+    result.op.array.offset = {operand.op.array.offset.x, operand.op.array.offset.y,
+                              operand.op.array.offset.z};
   }
   return result;
 }
