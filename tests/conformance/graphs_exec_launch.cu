@@ -94,30 +94,17 @@ CASE(a_graph_may_change_after_instantiation) {
   say("%d", read(memory));
 }
 
-CASE(a_launch_can_be_captured) {
+CASE(a_launch_cannot_be_captured) {
   int* memory = make_ints();
   cudaGraph_t graph = make_graph(), outer = nullptr;
   add_add(graph, memory, 5);
-  cudaGraphExec_t exec = nullptr, outer_exec = nullptr;
+  cudaGraphExec_t exec = nullptr;
   NEED(cudaGraphInstantiate(&exec, graph, 0));
   cudaStream_t stream = nullptr;
   NEED(cudaStreamCreate(&stream));
   NEED(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
   SHOW(cudaGraphLaunch(exec, stream));
-  add<<<1, 1, 0, stream>>>(memory, 1);
-  NEED(cudaStreamEndCapture(stream, &outer));
-  size_t count = 0;
-  NEED(cudaGraphGetNodes(outer, nullptr, &count));
-  say("nodes %zu", count);
-  cudaGraphNode_t nodes[2] = {};
-  NEED(cudaGraphGetRootNodes(outer, nodes, &(count = 1)));
-  cudaGraphNodeType type;
-  NEED(cudaGraphNodeGetType(nodes[0], &type));
-  say("type %d", type);
-  NEED(cudaGraphInstantiate(&outer_exec, outer, 0));
-  NEED(cudaGraphLaunch(outer_exec, stream));
-  NEED(cudaStreamSynchronize(stream));
-  say("%d", read(memory));
+  SHOW(cudaStreamEndCapture(stream, &outer));
 }
 
 static void* add_allocation(cudaGraph_t graph) {
@@ -154,7 +141,6 @@ CASE(memory_outlives_its_launch) {
   cudaGetLastError();
   size_t used = 1;
   SHOW(cudaDeviceGetGraphMemAttribute(0, cudaGraphMemAttrUsedMemCurrent, &used));
-  say("used %zu", used);
   SHOW(cudaDeviceGraphMemTrim(0));
 }
 

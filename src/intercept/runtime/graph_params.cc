@@ -82,7 +82,7 @@ CUcontext current_context() noexcept {
 
 cudaError_t to_driver(const cudaKernelNodeParams& given, CUDA_KERNEL_NODE_PARAMS& params) {
   params = {};
-  if (given.func == nullptr) return cudaErrorInvalidValue;
+  if (given.func == nullptr) return cudaErrorInvalidDeviceFunction;
   if (const cudaError_t found = find_function(given.func, &params.func); found != cudaSuccess) return found;
   params.gridDimX = given.gridDim.x;
   params.gridDimY = given.gridDim.y;
@@ -234,7 +234,7 @@ cudaError_t to_driver(const cudaGraphNodeParams& given, CUgraphNodeParams& param
   switch (given.type) {
     case cudaGraphNodeTypeKernel: {
       const auto& k = given.kernel;
-      if (k.func == nullptr) return cudaErrorInvalidValue;
+      if (k.func == nullptr) return cudaErrorInvalidDeviceFunction;
       CUfunction function = nullptr;
       if (const cudaError_t found = find_function(k.func, &function); found != cudaSuccess) return found;
       params.kernel = {function,       k.gridDim.x,  k.gridDim.y,  k.gridDim.z,

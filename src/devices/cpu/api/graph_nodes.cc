@@ -279,7 +279,7 @@ CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec exec_handle, CUgraphNode
   if (!exec || !graph) return CUDA_ERROR_INVALID_VALUE;
   Node* node = exec_node(*exec, handle);
   if (node == nullptr || !std::holds_alternative<ChildParams>(node->params)) return CUDA_ERROR_INVALID_VALUE;
-  return update_child(*exec, *node, *graph) == CUDA_SUCCESS ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return update_child(*exec, *node, *graph);
 }
 
 CUresult cuGraphAddEmptyNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* nodes, size_t count) {

@@ -375,7 +375,9 @@ CUresult instantiate_graph(const GraphRef& graph, std::uint64_t flags, ExecRef& 
   if (needs_single_exec(*graph) && !graph->exec.expired()) return CUDA_ERROR_NOT_SUPPORTED;
   exec = std::make_shared<Exec>();
   exec->graph = copy_graph(*graph, false);
-  exec->flags = flags & ~static_cast<std::uint64_t>(CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD);
+  // As an H100 tells them: priorities are no flag of what was made.
+  exec->flags = flags & ~static_cast<std::uint64_t>(CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD |
+                                                    CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY);
   name_nodes(*exec->graph, *exec);
   graph_tables().execs.add(exec);
   exec->source = graph;
@@ -392,14 +394,7 @@ Node* exec_node(const Exec& exec, CUgraphNode handle) {
 }
 
 CUresult launch_exec(const ExecRef& exec, const StreamRef& stream) {
-  const auto node = captured(stream, [&](Graph& into, Params& params) {
-    if (needs_single_exec(*exec->graph)) return CUDA_ERROR_NOT_SUPPORTED;
-    auto child = copy_graph(*exec->graph, true);
-    child->parent = &into;
-    params = ChildParams{std::move(child)};
-    return CUDA_SUCCESS;
-  });
-  if (node) return *node;
+  if (const auto error = refuse_capture(stream)) return error;  // a launch is no node
   const GraphLock lock(graph_mutex());
   if (const auto error = account_memory(*exec)) return error;
   auto launch = std::make_shared<Launch>();
