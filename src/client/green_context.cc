@@ -242,11 +242,9 @@ CUresult contexts_of_stream(CUstream handle, CUcontext* context, CUgreenCtx* gre
 CUresult context_record_event(CUcontext handle, CUevent event_handle) {
   Context* context;
   if (const CUresult result = find_live(handle, context); result != CUDA_SUCCESS) return result;
-  const Event* event = Slab<Event>::find(event_handle);
+  Event* event = Slab<Event>::find(event_handle);
   if (event == nullptr || !share_objects(*event->context, *context)) return CUDA_ERROR_INVALID_HANDLE;
-  Stream* legacy = context->legacy.load();
-  if (legacy == nullptr) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
-  note_record(event_handle, *legacy);
+  recorded_elsewhere(*event);  // in every stream: the executor is asked
   return to_cuda(context->client->session().post(wire::ContextRecordEvent(context->name.load(), event->name)));
 }
 
@@ -255,8 +253,16 @@ CUresult context_wait_event(CUcontext handle, CUevent event_handle) {
   if (const CUresult result = find_live(handle, context); result != CUDA_SUCCESS) return result;
   const Event* event = Slab<Event>::find(event_handle);
   if (event == nullptr || event->context->client != context->client) return CUDA_ERROR_INVALID_HANDLE;
-  if (!event->recorded.load(std::memory_order_acquire)) return CUDA_SUCCESS;
-  return to_cuda(context->client->session().post(wire::ContextWaitEvent(context->name.load(), event->name)));
+  if (!event->recorded()) return CUDA_SUCCESS;
+  session::Session& session = context->client->session();
+  const CUresult posted = to_cuda(session.post(wire::ContextWaitEvent(context->name.load(), event->name)));
+  // Work of every stream, the executor is asked when it has been done.
+  const std::uint64_t frame = session.last_posted();
+  std::scoped_lock lock(context->mutex);
+  for (Stream* stream : context->streams) stream->progress.last.end(frame);
+  if (Stream* legacy = context->legacy.load()) legacy->progress.last.end(frame);
+  context->blocking_work.end(frame);
+  return posted;
 }
 
 }  // namespace avec::client

@@ -152,7 +152,10 @@ Result<> Session::operator()(const Header& header, const wire::ContextWaitEvent&
   if (replaying_ != nullptr)
     std::erase_if(event->held_waits, [&](const HeldPoint& p) { return p.sequence == replaying_->sequence; });
   make_current(*context);
-  return finish(header, driver_.cuCtxWaitEvent(context->handle, event->handle));
+  status = driver_.cuCtxWaitEvent(context->handle, event->handle);
+  if (status == CUDA_SUCCESS)
+    for (Stream* stream : context->streams) completions_.issued(*stream);
+  return finish(header, status);
 }
 
 }  // namespace avec::worker
