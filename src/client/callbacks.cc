@@ -13,10 +13,12 @@
 #include <vector>
 
 #include "base/no_cancel.h"
+#include "client/capture.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
 #include "client/event.h"
+#include "client/graph_nodes.h"
 #include "client/status.h"
 #include "client/stream.h"
 #include "session/session.h"
@@ -196,6 +198,10 @@ CUresult enqueue(CUstream handle, std::function<void(CUresult)> run) {
 
 CUresult launch_host_function(CUstream stream, CUhostFn function, void* data) {
   if (function == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  Stream* captured;
+  if (const CUresult result = resolve_stream(stream, captured); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = capture_allows(*captured); result != CUDA_SUCCESS) return result;
+  if (is_capturing(*captured)) return capture_host_function(*captured, function, data);
   return enqueue(stream, [=](CUresult status) {
     if (status == CUDA_SUCCESS) function(data);  // not called in a context that has failed
   });
@@ -203,8 +209,13 @@ CUresult launch_host_function(CUstream stream, CUhostFn function, void* data) {
 
 CUresult add_callback(CUstream stream, CUstreamCallback callback, void* data, unsigned flags) {
   if (callback == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  Stream* captured;
+  if (const CUresult result = resolve_stream(stream, captured); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = uncapturable(*captured); result != CUDA_SUCCESS) return result;
   return enqueue(stream, [=](CUresult status) { callback(stream, status, data); });
 }
+
+CUresult after_work(CUstream stream, std::function<void(CUresult)> run) { return enqueue(stream, std::move(run)); }
 
 void wait_for_host_functions(Stream& stream) noexcept {
   if (pending_host_functions.load() != 0 && !in_host_function) Runner::get().wait(stream);

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 
 #include "avec/transport.h"
 
@@ -25,6 +26,8 @@ CUresult add_callback(CUstream stream, CUstreamCallback callback, void* data, un
 extern std::atomic<int> pending_host_functions;
 /// True on the thread that runs them, while it does: CUDA may not be used there.
 extern thread_local constinit bool in_host_function __attribute__((tls_model("initial-exec")));
+/// Runs a function of ours when the work issued to the stream so far is done.
+CUresult after_work(CUstream stream, std::function<void(CUresult)> run);
 
 /// Waits for the host functions that work added to the stream now must come after.
 void wait_for_host_functions(Stream& stream) noexcept;

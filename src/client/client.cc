@@ -10,6 +10,7 @@
 #include "client/context.h"
 #include "client/device.h"
 #include "client/heap.h"
+#include "client/host_calls.h"
 #include "client/host_memory.h"
 #include "client/ipc.h"
 #include "client/memory_pool.h"
@@ -144,6 +145,9 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   callbacks.pushed = [raw = client.get()](wire::Opcode opcode, ConstBytes body) { raw->pushed(opcode, body); };
   callbacks.closed = [raw = client.get()](const std::string& reason) { raw->session_lost(reason); };
   callbacks.notice = [](const std::string& what) { say(what); };
+  callbacks.host_call = [raw = client.get()](std::uint64_t call, std::uint64_t function) {
+    host_call(*raw, call, function);
+  };
   callbacks.device_output = [](int descriptor, std::string_view text) {
     write_device_output(descriptor, text);
   };

@@ -1,5 +1,8 @@
 #include "client/context.h"
 
+#include "client/capture.h"
+#include "client/graph.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -78,6 +81,7 @@ void forget_objects(Context& context) {
   forget_modules(context);
   forget_events(context);
   forget_streams(context);
+  forget_graphs(context);
 }
 
 void forget_legacy_stream(Context& context) {
@@ -274,6 +278,8 @@ CUresult context_get_api_version(CUcontext handle, unsigned* version) {
 }
 
 CUresult synchronize(Context& context) {
+  if (const CUresult result = uncapturable(context); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = unsafe_call(); result != CUDA_SUCCESS) return result;
   Client& client = *context.client;
   const std::vector<Download> downloads = downloads_of(context);
   const std::uint64_t mark = client.heap().mark(), pools_mark = client.pools().mark();

@@ -18,6 +18,8 @@ class Device;
 struct Stream;
 struct Event;
 struct Module;
+struct Graph;
+struct GraphExec;
 
 /// A CUcontext is the address of one (Slab<Context>). A primary context's object lives as long
 /// as its client; its wire name is new each time it is activated.
@@ -34,6 +36,7 @@ struct Context {
   std::atomic<int> error{CUDA_SUCCESS};  ///< sticky: what every call returns from now on
   LastWork blocking_work;                ///< of the streams that the legacy stream waits for
   Highest work_done;                     ///< all its work in frames up to here has finished
+  std::atomic<int> blocking_captures{0};  ///< streams that capture and exclude the default stream
   std::atomic<bool> any_downloads{false};  ///< false: no stream has begun one (downloads.h)
   std::atomic<unsigned> attached{0};     ///< by cuCtxAttach, not yet detached
   std::atomic<unsigned> retained{0};     ///< primary: retains not yet released
@@ -42,6 +45,8 @@ struct Context {
   std::unordered_set<Stream*> streams;
   std::unordered_set<Event*> events;
   std::unordered_set<Module*> modules;
+  std::unordered_set<Graph*> graphs;
+  std::unordered_set<GraphExec*> graph_execs;
   std::vector<std::uint64_t> peers;  ///< names of contexts whose peer access is enabled
   /// Host functions that streams which wait for the legacy stream come after (callbacks.cc guards it).
   std::vector<std::uint64_t> functions;

@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <cstring>
 
+#include "client/capture.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
+#include "client/graph_nodes.h"
 #include "client/memory.h"
 #include "client/row_copy.h"
 #include "client/status.h"
@@ -209,6 +211,12 @@ CUresult set_memory(CUdeviceptr destination, std::size_t pitch, unsigned value, 
     client.coherence().work_posted();
     if (result != CUDA_SUCCESS || completion == Completion::kAsynchronous) return result;
     return synchronize(*stream);
+  }
+  if (is_capturing(*stream)) {
+    return capture_host_function(*stream, [=] {
+      for (std::size_t row = 0; row < height; ++row)
+        fill_host_row(side.host() + row * pitch, value, element_bytes, width);
+    });
   }
   if (const CUresult result = synchronize(*stream); result != CUDA_SUCCESS) return result;
   for (std::size_t row = 0; row < height; ++row)

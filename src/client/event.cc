@@ -1,6 +1,7 @@
 #include "client/event.h"
 
 #include "client/callbacks.h"
+#include "client/capture.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
@@ -18,6 +19,13 @@ CUresult find_event(CUevent handle, Event*& event) {
   event = Slab<Event>::find(handle);
   if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   return static_cast<CUresult>(event->context->error.load(std::memory_order_relaxed));
+}
+
+/// An event that is asked about: not one that a capture recorded, and not where captures forbid it.
+CUresult find_settled(CUevent handle, Event*& event) {
+  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = check_captured_event(*event); result != CUDA_SUCCESS) return result;
+  return unsafe_call();
 }
 
 }  // namespace
@@ -63,8 +71,10 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
   Stream* stream;
   if (const CUresult result = stream_for_device_work(stream_handle, stream); result != CUDA_SUCCESS) return result;
   if (!share_objects(*stream->context, *event->context)) return CUDA_ERROR_INVALID_HANDLE;
+  if (flags > CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
+  bool handled;
+  if (const CUresult result = capture_record(*event, *stream, flags, handled); handled) return result;
   if (flags == CU_EVENT_RECORD_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
-  if (flags != CU_EVENT_RECORD_DEFAULT) return CUDA_ERROR_INVALID_VALUE;
   if (event->context->any_downloads.load(std::memory_order_acquire)) {
     std::vector<Download> downloads = downloads_before(*stream);
     std::scoped_lock lock(event->context->mutex);
@@ -94,7 +104,7 @@ void note_record(CUevent handle, Stream& stream) {
 
 CUresult event_query(CUevent handle) {
   Event* event;
-  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = find_settled(handle, event); result != CUDA_SUCCESS) return result;
   const CUresult own = query(*event);
   if (own == CUDA_ERROR_NOT_READY) return own;
   Client& client = *event->context->client;
@@ -105,7 +115,7 @@ CUresult event_query(CUevent handle) {
 
 CUresult event_synchronize(CUevent handle) {
   Event* event;
-  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = find_settled(handle, event); result != CUDA_SUCCESS) return result;
   if (!event->recorded()) return CUDA_SUCCESS;
   Context& context = *event->context;
   const std::vector<Download> downloads = downloads_of(*event);
@@ -127,6 +137,9 @@ CUresult event_elapsed_time(float* milliseconds, CUevent start_handle, CUevent e
   if (const CUresult result = find_event(start_handle, start); result != CUDA_SUCCESS) return result;
   if (const CUresult result = find_event(end_handle, end); result != CUDA_SUCCESS) return result;
   if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  for (Event* event : {start, end}) {
+    if (const CUresult result = check_captured_event(*event); result != CUDA_SUCCESS) return result;
+  }
   const bool timed = ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) == 0;
   if (!timed || start->context != end->context || !start->recorded() || !end->recorded())
     return CUDA_ERROR_INVALID_HANDLE;

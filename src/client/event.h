@@ -12,6 +12,7 @@
 
 namespace avec::client {
 
+struct Capture;
 struct Context;
 struct Stream;
 
@@ -21,6 +22,8 @@ struct Event {
   std::uint64_t name = 0;
   unsigned flags = CU_EVENT_DEFAULT;
   std::vector<Download> downloads;  ///< before its record; guarded by context->mutex
+  std::atomic<Capture*> capture{nullptr};      ///< in which it was last recorded
+  std::atomic<std::uint64_t> capture_id{0};    ///< of that capture; 0: it was not captured
   std::vector<std::uint64_t> functions;  ///< host functions before its record (callbacks.cc guards it)
   EventProgress progress;
 

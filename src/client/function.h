@@ -4,6 +4,7 @@
 #include <cuda.h>
 
 #include <cstddef>
+#include <vector>
 
 namespace avec::client {
 
@@ -38,6 +39,9 @@ struct LaunchShape {
 /// means the legacy stream; the _ptsz entry points pass CU_STREAM_PER_THREAD for it.
 CUresult launch(CUfunction function, const LaunchShape& shape, CUstream stream, void** parameters,
                 void** extra, bool cooperative);
+/// What a launch of this shape would check at once, and its parameters as they go over the wire.
+CUresult check_kernel(CUfunction handle, const LaunchShape& shape, void** parameters, void** extra,
+                      Function*& function, std::vector<std::byte>& buffer);
 CUresult legacy_set_block(CUfunction function, int x, int y, int z);
 CUresult legacy_set_shared(CUfunction function, unsigned bytes);
 CUresult legacy_set_parameter_bytes(CUfunction function, unsigned bytes);

@@ -271,4 +271,24 @@ CUresult launch_ex(const CUlaunchConfig* config, CUfunction handle, void** param
   return launch_with(attributes, prepared, shape, parameters);
 }
 
+CUresult check_kernel(CUfunction handle, const LaunchShape& shape, void** parameters, void** extra,
+                      Function*& function, std::vector<std::byte>& buffer) {
+  if (const CUresult result = resolve_kernel(handle, function); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = check_shape(*function, shape); result != CUDA_SUCCESS) return result;
+  const void* given = nullptr;
+  if (extra != nullptr) {
+    if (parameters != nullptr) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult result = read_extra(*function, extra, given); result != CUDA_SUCCESS) return result;
+  } else if (parameters == nullptr && function->parameter_count != 0) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  buffer.resize(function->parameter_bytes);
+  if (given != nullptr) {
+    std::memcpy(buffer.data(), given, buffer.size());
+  } else {
+    pack(*function, parameters, buffer.data());
+  }
+  return CUDA_SUCCESS;
+}
+
 }  // namespace avec::client

@@ -2,10 +2,12 @@
 
 #include <cstring>
 
+#include "client/capture.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
+#include "client/graph_memory.h"
 #include "client/ipc.h"
 #include "client/memory_pool.h"
 #include "client/managed.h"
@@ -41,6 +43,7 @@ CUresult leave_coherence(Context& context, void* pointer, bool registered) {
 }  // namespace
 
 CUresult memory_allocate(CUdeviceptr* address, std::size_t bytes) {
+  if (const CUresult result = unsafe_call(); result != CUDA_SUCCESS) return result;
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (address == nullptr) return CUDA_ERROR_INVALID_VALUE;
@@ -63,10 +66,12 @@ CUresult memory_allocate_pitch(CUdeviceptr* address, std::size_t* pitch, std::si
 }
 
 CUresult memory_free(CUdeviceptr address) {
+  if (const CUresult result = unsafe_call(); result != CUDA_SUCCESS) return result;
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (address == 0) return CUDA_SUCCESS;
   Client& client = *context->client;
+  if (const auto allocation = find_graph_allocation(address)) return free_graph_allocation(allocation);
   if (client.coherent()) [[unlikely]] {
     // CUDA's own waits for the device: then the host may read what it wrote.
     if (const CUresult result = settle_coherent(*context); result != CUDA_SUCCESS) return result;
@@ -90,6 +95,8 @@ CUresult memory_allocate_async(CUdeviceptr* address, std::size_t bytes, CUmemory
   Stream* stream;
   if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
   if (address == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult result = capture_allows(*stream); result != CUDA_SUCCESS) return result;
+  if (is_capturing(*stream)) return capture_allocation(*stream, bytes, *address);
   CUdeviceptr base = 0;
   const CUresult result = stream->context->client->pools().allocate(&base, bytes, pool, *stream);
   if (result == CUDA_SUCCESS) *address = base;
@@ -100,6 +107,9 @@ CUresult memory_free_async(CUdeviceptr address, CUstream handle) {
   Stream* stream;
   if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
   Client& client = *stream->context->client;
+  if (const CUresult result = capture_allows(*stream); result != CUDA_SUCCESS) return result;
+  if (is_capturing(*stream)) return capture_free(*stream, address);
+  if (const auto allocation = find_graph_allocation(address)) return free_graph_allocation(allocation);
   const CUresult result = client.pools().release(address, stream);
   // Memory of cuMemAlloc: what is handed out in its place comes behind a fence.
   return result == CUDA_ERROR_NOT_FOUND ? client.heap().release(address) : result;
@@ -127,6 +137,7 @@ CUresult memory_address_range(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr
 }
 
 CUresult host_allocate(void** pointer, std::size_t bytes, unsigned flags) {
+  if (const CUresult result = unsafe_call(); result != CUDA_SUCCESS) return result;
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   constexpr unsigned kKnown =
@@ -141,6 +152,7 @@ CUresult host_allocate(void** pointer, std::size_t bytes, unsigned flags) {
 }
 
 CUresult host_free(void* pointer) {
+  if (const CUresult result = unsafe_call(); result != CUDA_SUCCESS) return result;
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (const CUresult result = leave_coherence(*context, pointer, false); result != CUDA_SUCCESS) return result;
@@ -148,6 +160,7 @@ CUresult host_free(void* pointer) {
 }
 
 CUresult host_register(void* pointer, std::size_t bytes, unsigned flags) {
+  if (const CUresult result = unsafe_call(); result != CUDA_SUCCESS) return result;
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   constexpr unsigned kKnown = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
@@ -159,6 +172,7 @@ CUresult host_register(void* pointer, std::size_t bytes, unsigned flags) {
 }
 
 CUresult host_unregister(void* pointer) {
+  if (const CUresult result = unsafe_call(); result != CUDA_SUCCESS) return result;
   Context* context;
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (const CUresult result = leave_coherence(*context, pointer, true); result != CUDA_SUCCESS) return result;

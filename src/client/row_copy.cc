@@ -6,9 +6,11 @@
 
 #include "base/limits.h"
 #include "client/callbacks.h"
+#include "client/capture.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
+#include "client/graph_nodes.h"
 #include "client/memory.h"
 #include "client/status.h"
 #include "client/stream.h"
@@ -61,8 +63,35 @@ RowCopy::RowCopy(Stream& stream, const Side& destination, const Side& source, co
       shape_(shape) {}
 
 CUresult RowCopy::run(Completion completion) {
+  if (is_capturing(stream_)) [[unlikely]]
+    return captured(completion);
   if (destination_.on_device()) return source_.on_device() ? on_device() : to_device(completion);
   return source_.on_device() ? from_device(completion) : on_host();
+}
+
+/// In a graph, memory of this process has a place on the device in its stead.
+CUresult RowCopy::captured(Completion completion) {
+  if (completion == Completion::kSynchronous) return uncapturable(stream_);
+  if (destination_.on_device() && source_.on_device()) return on_device();
+  if (!destination_.on_device() && !source_.on_device()) {
+    return capture_host_function(stream_, [to = destination_, from = source_, shape = shape_] {
+      for (std::uint64_t row = 0; row < shape.height; ++row)
+        std::memmove(to.host() + row * to.pitch, from.host() + row * from.pitch, shape.width);
+    });
+  }
+  Side& host = destination_.on_device() ? source_ : destination_;
+  const HostRows rows{host.host(), host.pitch, shape_.height, shape_.width, shape_.height, 1};
+  HostCopyUse copy;
+  {
+    std::scoped_lock lock(graphs_mutex);
+    Graph* graph = captured_graph(stream_);
+    if (graph == nullptr) return CUDA_ERROR_ILLEGAL_STATE;
+    const CUresult made = host_copy_for(*graph, *stream_.context, rows, destination_.on_device(), copy);
+    if (made != CUDA_SUCCESS) return made;
+  }
+  host.address = copy.place->address;
+  host.pitch = shape_.width;
+  return on_device();
 }
 
 /// Large enough that its bytes are better off beside the stream, if there is a way.

@@ -55,6 +55,7 @@ class RowCopy {
   bool tight(const Side& side) const { return shape_.height == 1 || side.pitch == shape_.width; }
   bool beside_stream() const;
   std::uint64_t rows_at_once() const;
+  CUresult captured(Completion completion);
   CUresult on_device();
   CUresult on_host();
   CUresult to_device(Completion completion);

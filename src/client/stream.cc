@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/callbacks.h"
+#include "client/capture.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
@@ -56,6 +57,7 @@ class PerThreadStreams {
   }
   static void end(Stream& stream) {
     Context& context = *stream.context;
+    leave_capture(stream);
     {
       std::scoped_lock lock(context.mutex);
       context.streams.erase(&stream);
@@ -133,6 +135,10 @@ CUresult stream_for_device_work(CUstream handle, Stream*& stream) noexcept {
   const CUresult result = resolve_stream(handle, stream);
   if (result != CUDA_SUCCESS) [[unlikely]]
     return result;
+  if (const CUresult allowed = capture_allows(*stream); allowed != CUDA_SUCCESS) [[unlikely]]
+    return allowed;
+  if (is_capturing(*stream)) [[unlikely]]
+    return CUDA_SUCCESS;  // nothing is done now
   if (pending_host_functions.load(std::memory_order_relaxed) != 0) [[unlikely]]
     wait_behind_host_functions(*stream);
   begin_work(*stream);
@@ -141,8 +147,10 @@ CUresult stream_for_device_work(CUstream handle, Stream*& stream) noexcept {
 
 CUresult stream_for_work(CUstream handle, Stream*& stream) noexcept {
   const CUresult result = stream_for_device_work(handle, stream);
-  if (result == CUDA_SUCCESS && pending_host_functions.load(std::memory_order_relaxed) != 0) [[unlikely]]
+  if (result == CUDA_SUCCESS && pending_host_functions.load(std::memory_order_relaxed) != 0 && !is_capturing(*stream))
+      [[unlikely]] {
     wait_for_host_functions(*stream);
+  }
   return result;
 }
 
@@ -171,6 +179,7 @@ CUresult stream_destroy(CUstream handle) {
 CUresult stream_query(CUstream handle) {
   Stream* stream;
   if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = uncapturable(*stream); result != CUDA_SUCCESS) return result;
   const CUresult own = query(*stream);
   if (own == CUDA_ERROR_NOT_READY) return own;
   Client& client = *stream->context->client;
@@ -203,6 +212,7 @@ CUresult synchronize(Stream& stream) {
 CUresult stream_synchronize(CUstream handle) {
   Stream* stream;
   if (const CUresult result = resolve_stream(handle, stream); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = uncapturable(*stream); result != CUDA_SUCCESS) return result;
   return synchronize(*stream);
 }
 
@@ -212,6 +222,8 @@ CUresult stream_wait_event(CUstream handle, CUevent event_handle, unsigned flags
   Event* event = Slab<Event>::find(event_handle);
   if (event == nullptr || event->context->client != stream->context->client) return CUDA_ERROR_INVALID_HANDLE;
   if (flags > CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_INVALID_VALUE;
+  bool handled;
+  if (const CUresult result = capture_wait(*stream, *event, flags, handled); handled) return result;
   if (flags == CU_EVENT_WAIT_EXTERNAL) return CUDA_ERROR_ILLEGAL_STATE;  // only while capturing
   if (!event->recorded()) return CUDA_SUCCESS;
   if (event->context->any_downloads.load(std::memory_order_acquire))
@@ -255,17 +267,6 @@ CUresult stream_get_device(CUstream handle, CUdevice* device) {
   return get(handle, device, [](const Stream& stream) { return stream.context->device->ordinal(); });
 }
 
-CUresult stream_is_capturing(CUstream handle, CUstreamCaptureStatus* status) {
-  // Capture cannot be begun in this version.
-  return get(handle, status, [](const Stream&) { return CU_STREAM_CAPTURE_STATUS_NONE; });
-}
-
-CUresult stream_capture_info(CUstream handle, CUstreamCaptureStatus* status, std::uint64_t* id) {
-  if (const CUresult result = stream_is_capturing(handle, status); result != CUDA_SUCCESS) return result;
-  if (id != nullptr) *id = 0;
-  return CUDA_SUCCESS;
-}
-
 void forget_streams(Context& context) {
   std::unordered_set<Stream*> gone;
   {
@@ -274,6 +275,7 @@ void forget_streams(Context& context) {
   }
   // The executor ends the streams of a context with it.
   for (Stream* stream : gone) {
+    leave_capture(*stream);
     context.client->watched().forget(stream->name);
     Slab<Stream>::destroy(stream);
   }

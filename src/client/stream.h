@@ -3,6 +3,7 @@
 
 #include <cuda.h>
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -12,6 +13,7 @@
 
 namespace avec::client {
 
+struct Capture;
 struct Context;
 
 /// A CUstream is the address of one (Slab<Stream>), or 0, CU_STREAM_LEGACY, CU_STREAM_PER_THREAD.
@@ -23,6 +25,7 @@ struct Stream {
   std::vector<CUlaunchAttribute> attributes;  ///< that were set; guarded by context->mutex
   std::vector<Download> downloads;  ///< guarded by context->mutex
   std::vector<std::uint64_t> functions;  ///< host functions of others that it comes after (callbacks.cc guards it)
+  std::atomic<Capture*> capture{nullptr};  ///< that it takes part in (capture.h)
   bool is_default = false;  ///< legacy or per-thread: cannot be destroyed
   StreamProgress progress;
 };
@@ -48,8 +51,6 @@ CUresult stream_get_priority(CUstream stream, int* priority);
 CUresult stream_get_context(CUstream stream, CUcontext* context);
 CUresult stream_get_id(CUstream stream, unsigned long long* id);
 CUresult stream_get_device(CUstream stream, CUdevice* device);
-CUresult stream_is_capturing(CUstream stream, CUstreamCaptureStatus* status);
-CUresult stream_capture_info(CUstream stream, CUstreamCaptureStatus* status, std::uint64_t* id);
 
 /// Waits for the stream's work and returns its error.
 CUresult synchronize(Stream& stream);

@@ -237,6 +237,12 @@ Result<> Engine::end_push(const wire::FrameHeader& header, ConstBytes body) {
         options_.observer->records(wire::read_struct<wire::TraceRecords>(body).lost(), std::as_bytes(std::span(text_)));
       }
       return {};
+    case wire::Opcode::HostCall:
+      if (callbacks_.host_call && !opening_) {
+        const auto asked = wire::read_struct<wire::HostCall>(body);
+        callbacks_.host_call(asked.call(), asked.function());
+      }
+      return {};
     case wire::Opcode::SessionClosed:
       peer_reason_ = text_.empty() ? "no reason given" : text_;
       // What follows on this connection does not matter any more.

@@ -105,6 +105,8 @@ struct Callbacks {
   std::function<void(wire::Opcode, ConstBytes body)> pushed;
   /// Device printf.
   std::function<void(int descriptor, std::string_view text)> device_output;
+  /// A host node of a graph asks for its function.
+  std::function<void(std::uint64_t call, std::uint64_t function)> host_call;
   /// The session is over: reason for people. Every later call fails with Origin::kTransport.
   std::function<void(const std::string& reason)> closed;
   /// Something for people to know, once; the session goes on. Any thread; may not use the session.

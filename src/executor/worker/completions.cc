@@ -61,7 +61,12 @@ CUevent Completions::record(Stream& stream, CUresult& status) {
   return nullptr;
 }
 
+bool Completions::excluded(const Stream& stream) {
+  return stream.capturing || (stream.context->blocking_captures != 0 && &stream == stream.context->legacy);
+}
+
 void Completions::mark(Stream& stream) {
+  if (excluded(stream)) return;
   CUresult status = CUDA_SUCCESS;
   CUevent event = record(stream, status);
   if (event == nullptr) {

@@ -20,8 +20,9 @@ class Completions {
   /// Must make a context current before the driver is called for it.
   std::function<void(Context&)> make_current;
 
-  /// Counts a piece of work that was issued to the stream.
+  /// Counts a piece of work that was issued to the stream. What a stream captures is no work.
   void issued(Stream& stream) {
+    if (stream.capturing) return;
     ++stream.issued;
     list(stream);
     if (worked) [[unlikely]] worked(stream);
@@ -33,6 +34,8 @@ class Completions {
   /// The same for several streams; the first error is given. Runs at once when all are idle.
   void then_all(const std::vector<Stream*>& streams, std::function<void(CUresult)> action);
 
+  /// A capture is under way that an event recorded in the stream would become part of, or break.
+  static bool excluded(const Stream& stream);
   /// Marks the stream here, before anything else is issued to it: whoever the device tells that
   /// later work is done finds the actions before it ready to run. A failed stream runs them now.
   void mark_now(Stream& stream) { mark(stream); }

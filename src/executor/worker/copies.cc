@@ -174,6 +174,7 @@ Result<> Session::operator()(const Header& header, const wire::CopyToDevice& cal
   if (stream == nullptr) return finish(header, status);
   if (status = check_extent(extent); status != CUDA_SUCCESS) return finish(header, status);
   if (extent.bytes() == 0) return finish(header, CUDA_SUCCESS);
+  if (stream->capturing) return finish(header, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);  // bytes of this moment
   if (replaying_ != nullptr) {
     incomplete_ = !issue_upload(*replaying_, *stream, extent);
     return {};
@@ -195,6 +196,7 @@ Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& c
     return fail_held(*replaying_, status), Result<>();
   }
   if (hold(*stream)) return {};
+  if (stream->capturing) return finish(header, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   if (extent.bytes() == 0) return answer_when_done(header, *stream);
   return download(header, *stream, extent, {});
 }

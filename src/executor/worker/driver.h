@@ -112,8 +112,50 @@
   X(cuCtxWaitEvent)                                                                         \
   AVEC_SIMPLE_DRIVER_FUNCTIONS(X)
 
+// Graphs and capture: null where the driver (the CPU device) has none; then none is made.
+#define AVEC_DRIVER_GRAPH_FUNCTIONS(X) \
+  X(cuGraphCreate) \
+  X(cuGraphDestroy) \
+  X(cuGraphAddNode) \
+  X(cuGraphNodeSetParams) \
+  X(cuGraphExecNodeSetParams) \
+  X(cuGraphDestroyNode) \
+  X(cuGraphAddDependencies) \
+  X(cuGraphRemoveDependencies) \
+  X(cuGraphClone) \
+  X(cuGraphChildGraphNodeGetGraph) \
+  X(cuGraphGetNodes) \
+  X(cuGraphGetEdges) \
+  X(cuGraphNodeGetType) \
+  X(cuGraphNodeFindInClone) \
+  X(cuGraphKernelNodeGetParams) \
+  X(cuGraphKernelNodeGetAttribute) \
+  X(cuGraphKernelNodeSetAttribute) \
+  X(cuGraphKernelNodeCopyAttributes) \
+  X(cuGraphMemcpyNodeGetParams) \
+  X(cuGraphMemsetNodeGetParams) \
+  X(cuGraphHostNodeGetParams) \
+  X(cuGraphEventRecordNodeGetEvent) \
+  X(cuGraphEventWaitNodeGetEvent) \
+  X(cuGraphConditionalHandleCreate) \
+  X(cuGraphDebugDotPrint) \
+  X(cuGraphInstantiateWithParams) \
+  X(cuGraphExecDestroy) \
+  X(cuGraphLaunch) \
+  X(cuGraphUpload) \
+  X(cuGraphExecUpdate) \
+  X(cuGraphNodeSetEnabled) \
+  X(cuStreamBeginCapture) \
+  X(cuStreamBeginCaptureToGraph) \
+  X(cuStreamEndCapture) \
+  X(cuStreamGetCaptureInfo) \
+  X(cuStreamUpdateCaptureDependencies) \
+  X(cuLaunchHostFunc) \
+  X(cuEventRecordWithFlags)
+
 // Driver functions that may be missing (null): the CPU device has none of them.
 #define AVEC_DRIVER_OPTIONAL_FUNCTIONS(X) \
+  AVEC_DRIVER_GRAPH_FUNCTIONS(X)          \
   X(cuMemGetHandleForAddressRange)        \
   X(cuPointerGetAttribute)                \
   X(cuFlushGPUDirectRDMAWrites)

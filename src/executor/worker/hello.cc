@@ -153,6 +153,7 @@ void Session::teardown() {
     stream->held.clear();
     stream->completions.clear();
   }
+  abandon_captures(nullptr);
   downloads_.abandon();
   accesses_.abandon();
   std::vector<Context*> contexts;
@@ -179,6 +180,7 @@ void Session::teardown() {
   event_waits_.clear();
   for (Context* context : contexts) {
     make_current(*context);
+    destroy_graphs_of(*context);
     free_events_of(*context);
     free_modules_of(*context);
   }

@@ -144,13 +144,22 @@ Result<> Session::operator()(const Header& header, const wire::MemFence& call) {
   return finish(header, CUDA_SUCCESS);
 }
 
-/// Joins the busy streams in the first of them; every other stream waits for that point before
-/// its next work (before_issue). Nobody on the host waits.
+/// Joins the busy streams in one of them; every other stream waits for that point before its next work
+/// (before_issue). Nobody on the host waits. A stream that captures is represented by its last mark.
 void Session::fence(std::vector<Stream*> busy) {
-  Stream& hub = *busy.front();
+  const auto open = [](const Stream* stream) { return !Completions::excluded(*stream); };
+  std::vector<Stream*> candidates = busy;
+  if (!captures_.empty()) candidates.insert(candidates.end(), busy.front()->context->streams.begin(), busy.front()->context->streams.end());
+  const auto found = std::ranges::find_if(candidates, open);
+  if (found == candidates.end()) return;  // all of them capture: no work can be issued
+  Stream& hub = **found;
   CUresult status;
   for (Stream* stream : busy) {
     if (stream == &hub) continue;
+    if (!open(stream)) {
+      if (!stream->marks.empty()) driver_.cuStreamWaitEvent(hub.handle, stream->marks.back().event, 0);
+      continue;
+    }
     CUevent event = completions_.record(*stream, status);
     if (event == nullptr) continue;  // broken context: its work ends with its error
     driver_.cuStreamWaitEvent(hub.handle, event, 0);

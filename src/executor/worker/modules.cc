@@ -272,6 +272,10 @@ Result<> Session::operator()(const Header& header, const wire::ModuleUnload& cal
   std::vector<Stream*> busy;
   for (Stream* stream : module->context->streams)
     if (stream->issued != stream->completed) busy.push_back(stream);
+  if (module->in_graphs) {
+    retired_modules_.push_back(std::move(*owner));
+    return finish(header, CUDA_SUCCESS);
+  }
   completions_.then_all(busy, [this, header, owner, name = call.module_()](CUresult) {
     const auto unload = [this, header, owner] {
       when_not_comparing([this, header, owner] {
@@ -363,6 +367,7 @@ Result<> Session::operator()(const Header& header, const wire::LaunchKernel& cal
   if (held) return {};
   if (tracer_.on()) tracer_.kernel(function->name);
   before_issue(*stream);
+  module->in_graphs |= stream->capturing;
   // The driver copies the parameters before it returns.
   static thread_local std::vector<void*> parameters;
   parameters.resize(function->offsets.size());

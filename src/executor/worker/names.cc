@@ -63,6 +63,7 @@ std::vector<Stream*> Session::all_streams() {
 
 void Session::before_issue(Stream& stream) {
   make_current(*stream.context);
+  if (stream.capturing) return;
   if (stream.fence_seen != fences_) {
     stream.fence_seen = fences_;
     if (fence_event_ != nullptr) driver_.cuStreamWaitEvent(stream.handle, fence_event_, 0);
@@ -143,6 +144,7 @@ Result<> Session::operator()(const Header& header, const wire::ContextDestroy& c
     return finish(header, status);
   }
   if (hold_behind(context->streams, false)) return {};
+  abandon_captures(context);
   dying_contexts_.push_back(contexts_.remove(call.context()));
   // Its objects lose their names now; they go when what was issued to them is done.
   std::vector<std::uint64_t> names;
@@ -190,10 +192,16 @@ void Session::free_modules_of(Context& context) {
     forget_globals(name);
     if (module->handle != nullptr) driver_.cuModuleUnload(module->handle);
   }
+  std::erase_if(retired_modules_, [&](const auto& module) {
+    if (module->context != &context) return false;
+    driver_.cuModuleUnload(module->handle);
+    return true;
+  });
 }
 
 void Session::destroy_context(Context* context) {
   make_current(*context);
+  destroy_graphs_of(*context);
   free_events_of(*context);
   free_modules_of(*context);
   while (!context->streams.empty()) {

@@ -72,6 +72,7 @@ struct Context {
   Stream* legacy = nullptr;
   std::vector<Stream*> streams;  ///< all of this context, dying ones included
   std::vector<CUevent> spare_events;  ///< for marks
+  int blocking_captures = 0;     ///< streams that capture and exclude the legacy stream
   bool may_print = false;        ///< a module was loaded whose kernels may print
 };
 
@@ -118,6 +119,7 @@ struct Stream {
   Context* context = nullptr;
   bool created = false;      ///< by StreamCreate: destroyed by us
   bool synchronizing = true; ///< orders itself with the legacy default stream
+  bool capturing = false;    ///< what is issued to it is recorded, not done
   bool dying = false;        ///< destroyed by the client; freed once it is idle
 
   // Completion, by counting what was issued (completions.h).
@@ -195,6 +197,7 @@ struct Module {
   CUmodule handle = nullptr;
   Context* context = nullptr;
   std::vector<Function> functions;
+  bool in_graphs = false;  ///< a graph may hold a kernel of it
   bool loading = false;  ///< a helper is at it: no call may use it yet
 };
 

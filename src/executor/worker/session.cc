@@ -120,6 +120,7 @@ SessionReport Session::run(bool process_ends) {
     wakeable_ = nullptr;
   }
   if (Connection* connection = link_.connection()) connection->close();
+  host_calls_.close();
   if (!process_ends) teardown();
   return report;
 }
@@ -135,6 +136,7 @@ bool Session::round() {
     if (!closing_) progress |= handle_frames();
   }
   progress |= helpers_.collect();
+  progress |= push_host_calls();
   completions_.place_marks(goodbye_.has_value());
   progress |= completions_.poll();
   progress |= poll_watches();
@@ -406,6 +408,9 @@ Result<> Session::operator()(const Header& header, const wire::TraceStart&) {
 
 Result<> Session::operator()(const Header& header, const wire::Goodbye&) {
   goodbye_ = header;
+  // Nobody ends these captures or runs these functions any more.
+  abandon_captures(nullptr);
+  host_calls_.close();
   return {};
 }
 

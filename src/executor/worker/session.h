@@ -26,6 +26,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "base/handle.h"
@@ -38,7 +39,10 @@
 #include "executor/worker/download.h"
 #include "executor/worker/fetch.h"
 #include "executor/worker/gpu_direct.h"
+#include "executor/worker/graph_objects.h"
+#include "executor/worker/graph_params.h"
 #include "executor/worker/helpers.h"
+#include "executor/worker/host_calls.h"
 #include "executor/worker/host_regions.h"
 #include "executor/worker/ipc.h"
 #include "executor/worker/link.h"
@@ -185,6 +189,35 @@ class Session {
   Result<> operator()(const Header&, const wire::StreamWatch&);
   Result<> operator()(const Header&, const wire::HostFunction&);
   Result<> operator()(const Header&, const wire::HostFunctionDone&);
+  // Graphs and capture.
+  Result<> operator()(const Header&, const wire::GraphCreate&);
+  Result<> operator()(const Header&, const wire::GraphDestroy&);
+  Result<> operator()(const Header&, const wire::GraphAddNode&);
+  Result<> operator()(const Header&, const wire::GraphNodeSetParams&);
+  Result<> operator()(const Header&, const wire::GraphDestroyNode&);
+  Result<> operator()(const Header&, const wire::GraphChangeEdges&);
+  Result<> operator()(const Header&, const wire::GraphClone&);
+  Result<> operator()(const Header&, const wire::GraphOfNode&);
+  Result<> operator()(const Header&, const wire::GraphDescribe&);
+  Result<> operator()(const Header&, const wire::GraphNodeGetParams&);
+  Result<> operator()(const Header&, const wire::GraphFindInClone&);
+  Result<> operator()(const Header&, const wire::GraphConditionalCreate&);
+  Result<> operator()(const Header&, const wire::GraphSetAttribute&);
+  Result<> operator()(const Header&, const wire::GraphCopyAttributes&);
+  Result<> operator()(const Header&, const wire::GraphDot&);
+  Result<> operator()(const Header&, const wire::GraphInstantiate&);
+  Result<> operator()(const Header&, const wire::GraphExecDestroy&);
+  Result<> operator()(const Header&, const wire::GraphLaunch&);
+  Result<> operator()(const Header&, const wire::GraphUpload&);
+  Result<> operator()(const Header&, const wire::GraphExecUpdate&);
+  Result<> operator()(const Header&, const wire::GraphNodeSetEnabled&);
+  Result<> operator()(const Header&, const wire::StreamBeginCapture&);
+  Result<> operator()(const Header&, const wire::StreamEndCapture&);
+  Result<> operator()(const Header&, const wire::StreamCaptureInfo&);
+  Result<> operator()(const Header&, const wire::StreamChangeDependencies&);
+  Result<> operator()(const Header&, const wire::StreamCaptureNode&);
+  Result<> operator()(const Header&, const wire::StreamCaptureHost&);
+  Result<> operator()(const Header&, const wire::HostCallDone&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -301,6 +334,45 @@ class Session {
   bool replay(Held& held);
   /// Where the stream's held frames end now; null stream when none is held.
   static HeldPoint held_end(Stream& stream);
+
+  // ---- graphs (graphs.cc, graph_params.cc, graph_execs.cc)
+  struct Edges {
+    std::vector<CUgraphNode> nodes;
+    std::vector<CUgraphEdgeData> data;
+  };
+  Graph* find_graph(std::uint64_t name, CUresult& status);
+  GraphNode* find_node(std::uint64_t name, CUresult& status);
+  GraphExec* find_exec(std::uint64_t name, CUresult& status);
+  GraphNode* add_node(std::uint64_t name, Graph* graph);
+  void set_node(GraphNode& node, CUgraphNode handle);
+  bool name_inner(GraphNode& node, std::uint64_t name, CUgraph handle);
+  std::uint64_t name_of_node(Graph& graph, CUgraphNode handle, std::uint64_t& next);
+  bool name_of_function(CUfunction handle, std::uint64_t& module, std::uint32_t& index);
+  void forget_graph(std::uint64_t name);
+  void forget_node(std::uint64_t name);
+  void destroy_graphs_of(Context& context);
+  Result<> read_edges(Graph& graph, PayloadReader& reader, std::uint32_t count, Edges& edges, CUresult& status);
+  Result<> read_params(unsigned type, ConstBytes payload, NodeParams& node, CUresult& status);
+  Result<> read_kernel(PayloadReader& reader, NodeParams& node, CUresult& status);
+  Result<> read_copy(PayloadReader& reader, NodeParams& node, CUresult& status);
+  Result<> read_fill(PayloadReader& reader, NodeParams& node, CUresult& status);
+  Result<> read_conditional(PayloadReader& reader, NodeParams& node, CUresult& status);
+  Result<> read_batch(PayloadReader& reader, NodeParams& node, CUresult& status);
+  CUresult write_params(const GraphNode& node, CUgraphNodeType type, std::vector<std::byte>& out);
+  CUresult write_kernel(const GraphNode& node, std::vector<std::byte>& out);
+  Result<> answer_table(const Header& call, const flatbuffers::FlatBufferBuilder& builder);
+  std::vector<HeldPoint> before_recording(const GraphExec& exec);
+  bool push_host_calls();
+
+  // ---- capture (capture.cc)
+  void look_at_capture(Stream& stream);
+  void prepare_capture(Stream& stream);
+  CUresult end_capture(Stream& stream, std::vector<Capture>::iterator capture, bool discard);
+  void abandon_captures(const Context* context);
+  void abandon_capture_of(const Stream& stream);
+  void note_captured_record(Stream& stream, std::uint64_t event);
+  CUresult capture_state(Stream& stream, Graph*& graph, const CUgraphNode*& nodes, const CUgraphEdgeData*& data,
+                         std::size_t& count);
 
   // ---- copies (copies.cc)
   CUresult check_extent(const Extent& extent) const;
@@ -424,6 +496,14 @@ class Session {
   /// Helpers that are loading functions, by module, and unloads that wait for them.
   std::map<std::uint64_t, std::uint32_t> function_loads_;
   std::map<std::uint64_t, std::function<void()>> held_unloads_;
+  /// Unloaded while graphs may hold their kernels: until the context goes.
+  std::vector<std::unique_ptr<Module>> retired_modules_;
+  Names<Graph> graphs_;
+  Names<GraphNode> graph_nodes_;
+  Names<GraphExec> graph_execs_;
+  std::unordered_set<CUgraphConditionalHandle> conditional_handles_;
+  std::vector<Capture> captures_;
+  HostCalls host_calls_{[this] { wake(); }};
   std::vector<std::unique_ptr<Context>> dying_contexts_;
   std::vector<std::unique_ptr<Stream>> dying_streams_;
   std::vector<std::unique_ptr<Stream>> freed_streams_;  ///< until no held frame can refer to them

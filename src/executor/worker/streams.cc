@@ -37,6 +37,7 @@ Result<> Session::operator()(const Header& header, const wire::StreamDestroy& ca
   if (!stream->created) return finish(header, CUDA_ERROR_INVALID_HANDLE);  // a default stream
   // Behind its own held frames: they name it.
   if (!stream->held.empty() && hold(*stream)) return {};
+  abandon_capture_of(*stream);
   retire_stream(call.stream());
   later_.push_back([this, name = call.stream()] {
     for (auto& dying : dying_streams_)
@@ -50,6 +51,7 @@ Result<> Session::operator()(const Header& header, const wire::StreamSynchronize
   Stream* stream = find_stream(call.stream(), status);
   if (stream == nullptr) return finish(header, status);
   if (hold(*stream)) return {};
+  if (stream->capturing) return finish(header, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   return answer_when_done(header, *stream);
 }
 
@@ -76,7 +78,9 @@ Result<> Session::operator()(const Header& header, const wire::StreamWaitEvent& 
     std::erase_if(event->held_waits, [&](const HeldPoint& p) { return p.sequence == replaying_->sequence; });
   if (call.flags() > CU_EVENT_WAIT_EXTERNAL) return finish(header, CUDA_ERROR_INVALID_VALUE);
   before_issue(*stream);
+  if (!captures_.empty() && !stream->capturing) prepare_capture(*stream);
   status = driver_.cuStreamWaitEvent(stream->handle, event->handle, call.flags());
+  look_at_capture(*stream);
   if (status == CUDA_SUCCESS) completions_.issued(*stream);
   return finish(header, status);
 }
@@ -128,7 +132,7 @@ Result<> Session::operator()(const Header& header, const wire::EventRecord& call
   Event* event = find_event(call.event(), status);
   if (event == nullptr) return finish(header, status);
   if (!share_objects(*event->context, *stream->context)) return finish(header, CUDA_ERROR_INVALID_HANDLE);
-  if (call.flags() != 0) return finish(header, CUDA_ERROR_INVALID_VALUE);
+  if (call.flags() > CU_EVENT_RECORD_EXTERNAL) return finish(header, CUDA_ERROR_INVALID_VALUE);
   // After an earlier record, and after the waits that mean that earlier record.
   std::vector<HeldPoint> after = event->held_waits;
   after.push_back(event->held_record);
@@ -138,6 +142,12 @@ Result<> Session::operator()(const Header& header, const wire::EventRecord& call
   }
   if (replaying_ != nullptr && event->held_record.sequence == replaying_->sequence) event->held_record = {};
   before_issue(*stream);
+  if (call.flags() != 0) {
+    if (!stream->capturing) return finish(header, CUDA_ERROR_ILLEGAL_STATE);
+    status = driver_.cuEventRecordWithFlags(event->handle, stream->handle, call.flags());
+    if (status == CUDA_SUCCESS) note_captured_record(*stream, call.event());
+    return finish(header, status);
+  }
   status = driver_.cuEventRecord(event->handle, stream->handle);
   event->recorded_in = stream->name;
   if (status == CUDA_SUCCESS) completions_.issued(*stream);

@@ -1,6 +1,7 @@
 #include "client/stream.h"
 
 #include "client/callbacks.h"
+#include "client/capture.h"
 #include "client/event.h"
 #include "client/green_context.h"
 #include "client/launch_attributes.h"
@@ -31,34 +32,37 @@ AVEC_DRIVER_STREAM_CALL(cuStreamIsCapturing, (CUstream stream, CUstreamCaptureSt
                         stream_is_capturing(stream, status))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCaptureInfo,
                         (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id),
-                        stream_capture_info(stream, status, id))
+                        stream_capture_info(stream, status, id, nullptr, nullptr, nullptr, nullptr))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCaptureInfo_v2,
-                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph*,
-                         const CUgraphNode**, size_t*),
-                        stream_capture_info(stream, status, id))
+                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph,
+                         const CUgraphNode** dependencies, size_t* count),
+                        stream_capture_info(stream, status, id, graph, dependencies, nullptr, count))
 AVEC_DRIVER_STREAM_CALL(cuStreamGetCaptureInfo_v3,
-                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph*,
-                         const CUgraphNode**, const CUgraphEdgeData**, size_t*),
-                        stream_capture_info(stream, status, id))
+                        (CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph,
+                         const CUgraphNode** dependencies, const CUgraphEdgeData** edges, size_t* count),
+                        stream_capture_info(stream, status, id, graph, dependencies, edges, count))
+AVEC_DRIVER_STREAM_CALL(cuStreamBeginCapture, (CUstream stream),
+                        stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL))
+AVEC_DRIVER_STREAM_CALL(cuStreamBeginCapture_v2, (CUstream stream, CUstreamCaptureMode mode),
+                        stream_begin_capture(stream, mode))
+AVEC_DRIVER_STREAM_CALL(cuStreamBeginCaptureToGraph,
+                        (CUstream stream, CUgraph graph, const CUgraphNode* dependencies,
+                         const CUgraphEdgeData* edges, size_t count, CUstreamCaptureMode mode),
+                        stream_begin_capture_to(stream, graph, dependencies, edges, count, mode))
+AVEC_DRIVER_STREAM_CALL(cuStreamEndCapture, (CUstream stream, CUgraph* graph), stream_end_capture(stream, graph))
+AVEC_DRIVER_STREAM_CALL(cuStreamUpdateCaptureDependencies,
+                        (CUstream stream, CUgraphNode* dependencies, size_t count, unsigned flags),
+                        stream_update_dependencies(stream, dependencies, nullptr, count, flags))
+AVEC_DRIVER_STREAM_CALL(cuStreamUpdateCaptureDependencies_v2,
+                        (CUstream stream, CUgraphNode* dependencies, const CUgraphEdgeData* edges, size_t count,
+                         unsigned flags),
+                        stream_update_dependencies(stream, dependencies, edges, count, flags))
+AVEC_DRIVER_CALL(cuThreadExchangeStreamCaptureMode, (CUstreamCaptureMode * mode), exchange_capture_mode(mode))
 AVEC_DRIVER_STREAM_CALL(cuLaunchHostFunc, (CUstream stream, CUhostFn function, void* data),
                         launch_host_function(stream, function, data))
 AVEC_DRIVER_STREAM_CALL(cuStreamAddCallback,
                         (CUstream stream, CUstreamCallback callback, void* data, unsigned flags),
                         add_callback(stream, callback, data, flags))
-
-namespace {
-
-CUresult exchange_capture_mode(CUstreamCaptureMode* mode) {
-  thread_local CUstreamCaptureMode own = CU_STREAM_CAPTURE_MODE_GLOBAL;
-  if (mode == nullptr || *mode < CU_STREAM_CAPTURE_MODE_GLOBAL || *mode > CU_STREAM_CAPTURE_MODE_RELAXED)
-    return CUDA_ERROR_INVALID_VALUE;
-  const CUstreamCaptureMode before = own;
-  own = *mode;
-  *mode = before;
-  return CUDA_SUCCESS;
-}
-
-}  // namespace
 
 AVEC_DRIVER_STREAM_CALL(cuStreamGetAttribute,
                         (CUstream stream, CUstreamAttrID which, CUstreamAttrValue* value),
@@ -68,7 +72,6 @@ AVEC_DRIVER_STREAM_CALL(cuStreamSetAttribute,
                         stream_set_attribute(stream, which, value))
 AVEC_DRIVER_STREAM_CALL(cuStreamCopyAttributes, (CUstream stream, CUstream from),
                         stream_copy_attributes(stream, from))
-AVEC_DRIVER_CALL(cuThreadExchangeStreamCaptureMode, (CUstreamCaptureMode * mode), exchange_capture_mode(mode))
 
 AVEC_DRIVER_CALL(cuEventCreate, (CUevent * event, unsigned flags), event_create(event, flags))
 AVEC_DRIVER_CALL(cuEventDestroy, (CUevent event), event_destroy(event))
