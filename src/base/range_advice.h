@@ -36,7 +36,8 @@ class RangeAdvice {
     enum { kSetReadMostly = 1, kUnsetReadMostly, kSetPreferred, kUnsetPreferred, kSetAccessedBy, kUnsetAccessedBy };
     if (advice < kSetReadMostly || advice > kUnsetAccessedBy) return Answer::kInvalidValue;
     if (advice == kSetPreferred || advice == kSetAccessedBy || advice == kUnsetAccessedBy) {
-      if (const Answer checked = check(where, advice == kSetPreferred); checked != Answer::kDone) return checked;
+      // An H100 says the same of a device that there is not.
+      if (check(where, advice == kSetPreferred) != Answer::kDone) return Answer::kInvalidValue;
     }
     const int user = where.type == kDevice ? where.id : kCpuDevice;
     change(begin, begin + bytes, [&](Piece& piece) {

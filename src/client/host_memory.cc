@@ -171,7 +171,8 @@ CUresult HostMemory::remove_registered(void* pointer) {
   {
     std::scoped_lock lock(mutex_);
     const auto block = blocks_.find(base);
-    if (block == blocks_.end() || !block->second.registered) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    if (block == blocks_.end()) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    if (!block->second.registered) return CUDA_ERROR_INVALID_VALUE;  // allocated
     gone = block->second;
     blocks_.erase(block);
     if (gone.device_address != 0) {

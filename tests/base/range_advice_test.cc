@@ -59,7 +59,8 @@ TEST_CASE("what makes no sense is refused") {
   int value;
   CHECK(advice.advise(0, 10, 0, kFirst) == Answer::kInvalidValue);
   CHECK(advice.advise(0, 10, 7, kFirst) == Answer::kInvalidValue);
-  CHECK(advice.advise(0, 10, kSetPreferred, {RangeAdvice::kDevice, 2}) == Answer::kInvalidDevice);
+  CHECK(advice.advise(0, 10, kSetPreferred, {RangeAdvice::kDevice, 2}) == Answer::kInvalidValue);
+  CHECK(advice.prefetched(0, 10, {RangeAdvice::kDevice, 2}) == Answer::kInvalidDevice);
   CHECK(advice.prefetched(0, 10, {}) == Answer::kInvalidValue);
   CHECK(advice.read(&value, 3, kReadMostly, 0, 10) == Answer::kInvalidValue);
   CHECK(advice.read(&value, 4, 9, 0, 10) == Answer::kInvalidValue);

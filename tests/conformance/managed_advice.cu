@@ -55,6 +55,21 @@ CASE(a_variable_points_to_managed_memory) {
   say("%d", *memory);
 }
 
+CASE(variables_as_symbols) {
+  int value = 0;
+  counter = 9;
+  SHOW(cudaMemcpyFromSymbol(&value, counter, sizeof value));
+  say("%d", value);
+  value = 20;
+  SHOW(cudaMemcpyToSymbol(counter, &value, sizeof value));
+  count<<<1, 1>>>();
+  SHOW(cudaDeviceSynchronize());
+  say("%d", counter);
+  void* address = nullptr;
+  SHOW(cudaGetSymbolAddress(&address, counter));
+  say("same address: %d", address == &counter);
+}
+
 CASE(read_mostly) {
   char* memory = managed();
   say("%d", asked(cudaMemRangeAttributeReadMostly, memory, kBytes));

@@ -32,6 +32,8 @@ cudaError_t cudaMallocManaged(void** pointer, std::size_t bytes, unsigned int fl
   if (pointer == nullptr || (flags != cudaMemAttachGlobal && flags != cudaMemAttachHost))
     return done(cudaErrorInvalidValue);
   return in_context([&]() -> CUresult {
+    *pointer = nullptr;
+    if (bytes == 0) return CUDA_SUCCESS;
     CUdeviceptr address = 0;
     const CUresult result = cuMemAllocManaged(&address, bytes, flags);
     if (result == CUDA_SUCCESS) *pointer = reinterpret_cast<void*>(address);

@@ -25,7 +25,7 @@ void bind_managed(Variable& variable) {
   if (cuCtxGetDevice(&device) == CUDA_SUCCESS &&
       cuDeviceGetAttribute(&managed, CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, device) == CUDA_SUCCESS &&
       managed != 0 && variable_address(variable, &address, &bytes) == cudaSuccess) {
-    *variable.managed = reinterpret_cast<void*>(address);
+    place_managed(variable, reinterpret_cast<void*>(address));
     return;
   }
   static std::atomic<bool> said{false};

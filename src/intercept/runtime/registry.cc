@@ -205,7 +205,11 @@ void remove_image(Image& image) noexcept {
     all.kernels.erase(kernel->host, kernel.get());
     all.kernels.erase(kernel.get(), kernel.get());
   }
-  for (const auto& variable : image.variables) all.variables.erase(variable->host, variable.get());
+  for (const auto& variable : image.variables) {
+    all.variables.erase(variable->host, variable.get());
+    if (variable->managed != nullptr && *variable->managed != nullptr)
+      all.variables.erase(*variable->managed, variable.get());
+  }
   global_epoch.fetch_add(1, std::memory_order_acq_rel);
   if (getpid() == all.process) {
     for (const Image::Module& loaded : image.modules)
@@ -230,6 +234,14 @@ const void* symbol_of(CUfunction function) noexcept {
     }
   }
   return nullptr;
+}
+
+void place_managed(Variable& variable, void* address) noexcept try {
+  const std::lock_guard lock(registry().mutex);
+  *variable.managed = address;
+  registry().variables.insert(address, &variable);
+} catch (const std::bad_alloc&) {
+  // It can be used; as a symbol it is not found.
 }
 
 Variable* find_variable(const void* symbol) noexcept { return registry().variables.find(symbol); }

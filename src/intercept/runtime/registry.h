@@ -85,6 +85,8 @@ void remove_image(Image& image) noexcept;
 /// By the host stub, or by the kernel handle itself. Null when unknown.
 Kernel* find_kernel(const void* symbol) noexcept;
 Variable* find_variable(const void* symbol) noexcept;
+/// The program finds its __managed__ variable there; as a symbol it is named by that address too.
+void place_managed(Variable& variable, void* address) noexcept;
 
 /// What the program calls a function by: its host stub, or the kernel's handle. Null when unknown.
 const void* symbol_of(CUfunction function) noexcept;

@@ -153,6 +153,7 @@ CUresult cuMemHostUnregister(void* pointer) {
   if (pointer == nullptr) return CUDA_ERROR_INVALID_VALUE;
   auto registered = [](const Allocation& a) { return a.kind == Memory::kRegistered; };
   const auto found = host_at(pointer);
+  if (found && found->kind == Memory::kHost) return CUDA_ERROR_INVALID_VALUE;
   if (!found || !registered(*found) || found->begin != reinterpret_cast<std::uint64_t>(pointer)) {
     return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
   }
