@@ -64,7 +64,6 @@ cudaError_t cudaGraphKernelNodeSetParams(cudaGraphNode_t node, const cudaKernelN
 cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t exec, cudaGraphNode_t node,
                                              const cudaKernelNodeParams* given) {
   AVEC_COUNTED;
-  if (given != nullptr && given->func == nullptr) return done(cudaErrorInvalidValue);  // not as when it is added
   return translated<CUDA_KERNEL_NODE_PARAMS>(
       given, [&](CUDA_KERNEL_NODE_PARAMS& params) { return to_driver(*given, params); },
       [&](const CUDA_KERNEL_NODE_PARAMS& params) {
