@@ -115,6 +115,8 @@ inline constexpr auto kDeparture = 50us;
 inline constexpr std::uint32_t kMaxHandles = 1u << 20;
 /// Pieces of memory that one session has exported to others: each holds a descriptor.
 inline constexpr std::size_t kMaxExports = 1024;
+/// Levels and planes of one array that have names: each level at most once is all a client needs.
+inline constexpr std::size_t kMaxArrayParts = 256;
 /// One module image, bytes: the largest fatbins of deep learning libraries have 1 GiB.
 inline constexpr std::uint64_t kMaxImageBytes = std::uint64_t{2} << 30;
 /// Threads of one worker that run calls which may block; more such calls wait for one.

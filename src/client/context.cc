@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "client/callbacks.h"
+#include "client/array.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/device.h"
@@ -20,6 +21,7 @@
 #include "client/slab.h"
 #include "client/status.h"
 #include "client/stream.h"
+#include "client/texture.h"
 #include "session/session.h"
 
 namespace avec::client {
@@ -78,6 +80,8 @@ CUresult activate(Context& context) {
 
 /// Ends the objects of this process that are in the context.
 void forget_objects(Context& context) {
+  forget_textures(context);
+  forget_arrays(context);
   forget_modules(context);
   forget_events(context);
   forget_streams(context);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "client/array.h"
 #include "client/capture.h"
 #include "client/client.h"
 #include "client/coherence.h"
@@ -67,28 +68,110 @@ bool is_device_memory(CUstream handle, std::uint64_t address) {
   return pointee.device || (pointee.host && pointee.host->device_address != 0);
 }
 
-/// One end of a CUDA_MEMCPY2D or 3D: where its first byte lies.
-CUresult side_of(CUmemorytype type, CUdeviceptr device, const void* host, std::size_t pitch, std::size_t x,
-                 std::size_t y, const Shape& shape, Side& side) {
-  switch (type) {
+/// One end of a CUDA_MEMCPY2D or 3D, as it is described.
+struct End {
+  CUmemorytype type;
+  CUdeviceptr device;
+  const void* host;
+  CUarray array;
+  std::size_t pitch;
+  std::size_t height;  ///< rows from slice to slice; 0: as many as are copied
+  std::size_t x, y, z;
+};
+template <class Description>
+End source_of(const Description& what) {
+  return {what.srcMemoryType, what.srcDevice, what.srcHost, what.srcArray, what.srcPitch, 0,
+          what.srcXInBytes,   what.srcY,      0};
+}
+template <class Description>
+End destination_of(const Description& what) {
+  return {what.dstMemoryType, what.dstDevice, what.dstHost, what.dstArray, what.dstPitch, 0,
+          what.dstXInBytes,   what.dstY,      0};
+}
+
+/// `count` elements from `first` on lie below `end`.
+bool within(std::size_t first, std::size_t count, std::uint64_t end) {
+  return first <= end && count <= end - first;
+}
+
+CUresult side_in_array(const End& end, const Shape& slice, std::size_t depth, Side& side) {
+  Array* array;
+  if (const CUresult result = find_array(end.array, array); result != CUDA_SUCCESS) return result;
+  const ArrayShape& shape = array->shape;
+  if (array->element_bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (end.x % array->element_bytes != 0 || slice.width % array->element_bytes != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (!within(end.x, slice.width, shape.row_bytes) || !within(end.y, slice.height, shape.rows) ||
+      !within(end.z, depth, shape.slices))
+    return CUDA_ERROR_INVALID_VALUE;
+  side.kind = Kind::kArray;
+  side.rows = wire::ArrayRows(array->name, end.x, end.y, end.z, slice.height, 0);
+  return CUDA_SUCCESS;
+}
+
+/// Where its first byte lies. `step`: rows from slice to slice.
+CUresult side_of(const End& end, const Shape& slice, std::size_t depth, Side& side, std::size_t& step) {
+  step = slice.height;
+  switch (end.type) {
     case CU_MEMORYTYPE_HOST:
-      side.address = reinterpret_cast<std::uint64_t>(host);
+      side.address = reinterpret_cast<std::uint64_t>(end.host);
       break;
     case CU_MEMORYTYPE_DEVICE:
     case CU_MEMORYTYPE_UNIFIED:
-      side.address = device;
+      side.address = end.device;
       break;
     case CU_MEMORYTYPE_ARRAY:
-      return CUDA_ERROR_NOT_SUPPORTED;
+      return side_in_array(end, slice, depth, side);
     default:
       return CUDA_ERROR_INVALID_VALUE;
   }
   if (side.address == 0) return CUDA_ERROR_INVALID_VALUE;
-  const std::size_t row = x + shape.width;
-  if (pitch == 0 && y == 0 && shape.height <= 1) pitch = row;
-  if (row < x || pitch < row) return CUDA_ERROR_INVALID_VALUE;
+  step = end.height != 0 ? end.height : end.y + slice.height;
+  if (step < slice.height || (depth > 1 && step < end.y + slice.height)) return CUDA_ERROR_INVALID_VALUE;
+  const std::size_t row = end.x + slice.width;
+  std::size_t pitch = end.pitch;
+  const bool one_row = end.y == 0 && end.z == 0 && slice.height == 1 && depth == 1;
+  if (pitch == 0 && one_row) pitch = row;
+  if (row < end.x || pitch < row) return CUDA_ERROR_INVALID_VALUE;
   side.pitch = pitch;
-  side.address += y * pitch + x;
+  side.address += (end.z * step + end.y) * pitch + end.x;
+  return CUDA_SUCCESS;
+}
+
+/// CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER have the same fields.
+template <class Description>
+CUresult copy_boxes(const Description& what, CUstream stream, Completion completion) {
+  if (what.srcLOD != 0 || what.dstLOD != 0) return CUDA_ERROR_INVALID_VALUE;
+  const Shape slice{what.WidthInBytes, what.Height};
+  if (slice.width == 0 || slice.height == 0 || what.Depth == 0)
+    return copy_rows(stream, {}, {}, {}, completion);
+  End from = source_of(what), to = destination_of(what);
+  from.height = what.srcHeight;
+  from.z = what.srcZ;
+  to.height = what.dstHeight;
+  to.z = what.dstZ;
+  Side destination, source;
+  std::size_t source_step, destination_step;
+  CUresult result = side_of(from, slice, what.Depth, source, source_step);
+  if (result != CUDA_SUCCESS) return result;
+  result = side_of(to, slice, what.Depth, destination, destination_step);
+  if (result != CUDA_SUCCESS) return result;
+  Shape all{slice.width, 0};
+  if (__builtin_mul_overflow(slice.height, what.Depth, &all.height)) return CUDA_ERROR_INVALID_VALUE;
+  if (source_step == slice.height && destination_step == slice.height)
+    return copy_rows(stream, destination, source, all, completion);
+  const auto next_slice = [&](Side& side, std::size_t step) {
+    if (side.kind == Kind::kArray) {
+      side.rows = rows_at(side.rows, slice.height);
+    } else {
+      side.address += step * side.pitch;
+    }
+  };
+  for (std::size_t z = 0; z < what.Depth; ++z) {
+    result = copy_rows(stream, destination, source, slice, completion);
+    if (result != CUDA_SUCCESS) return result;
+    next_slice(source, source_step);
+    next_slice(destination, destination_step);
+  }
   return CUDA_SUCCESS;
 }
 
@@ -127,11 +210,10 @@ CUresult copy_2d(const CUDA_MEMCPY2D& what, CUstream stream, Completion completi
   const Shape shape{what.WidthInBytes, what.Height};
   Side destination, source;
   if (shape.width != 0 && shape.height != 0) {
-    CUresult result = side_of(what.srcMemoryType, what.srcDevice, what.srcHost, what.srcPitch,
-                              what.srcXInBytes, what.srcY, shape, source);
+    std::size_t step;
+    CUresult result = side_of(source_of(what), shape, 1, source, step);
     if (result != CUDA_SUCCESS) return result;
-    result = side_of(what.dstMemoryType, what.dstDevice, what.dstHost, what.dstPitch, what.dstXInBytes,
-                     what.dstY, shape, destination);
+    result = side_of(destination_of(what), shape, 1, destination, step);
     if (result != CUDA_SUCCESS) return result;
   }
   return copy_rows(stream, destination, source, shape, completion);
@@ -139,33 +221,33 @@ CUresult copy_2d(const CUDA_MEMCPY2D& what, CUstream stream, Completion completi
 
 CUresult copy_3d(const CUDA_MEMCPY3D& what, CUstream stream, Completion completion) {
   if (what.reserved0 != nullptr || what.reserved1 != nullptr) return CUDA_ERROR_INVALID_VALUE;
-  Shape shape{what.WidthInBytes, what.Height};
-  if (shape.width == 0 || shape.height == 0 || what.Depth == 0)
-    return copy_rows(stream, {}, {}, {}, completion);
-  const std::size_t source_rows = what.srcHeight != 0 ? what.srcHeight : what.srcY + shape.height;
-  const std::size_t destination_rows = what.dstHeight != 0 ? what.dstHeight : what.dstY + shape.height;
-  if (source_rows < what.srcY + shape.height || destination_rows < what.dstY + shape.height)
-    return CUDA_ERROR_INVALID_VALUE;
-  // In rows from the beginning: slice z starts at row z * rows of a slice. More than one slice
-  // needs a pitch, which side_of then insists on.
-  Side destination, source;
-  Shape all{shape.width, 0};
-  if (__builtin_mul_overflow(shape.height, what.Depth, &all.height)) return CUDA_ERROR_INVALID_VALUE;
-  CUresult result = side_of(what.srcMemoryType, what.srcDevice, what.srcHost, what.srcPitch, what.srcXInBytes,
-                            what.srcZ * source_rows + what.srcY, all, source);
-  if (result != CUDA_SUCCESS) return result;
-  result = side_of(what.dstMemoryType, what.dstDevice, what.dstHost, what.dstPitch, what.dstXInBytes,
-                   what.dstZ * destination_rows + what.dstY, all, destination);
-  if (result != CUDA_SUCCESS) return result;
-  if (source_rows == shape.height && destination_rows == shape.height)
-    return copy_rows(stream, destination, source, all, completion);
-  for (std::size_t z = 0; z < what.Depth; ++z) {
-    result = copy_rows(stream, destination, source, shape, completion);
-    if (result != CUDA_SUCCESS) return result;
-    source.address += source_rows * source.pitch;
-    destination.address += destination_rows * destination.pitch;
+  return copy_boxes(what, stream, completion);
+}
+
+CUresult copy_3d_peer(const CUDA_MEMCPY3D_PEER& what, CUstream stream, Completion completion) {
+  for (const CUcontext handle : {what.srcContext, what.dstContext}) {
+    const Context* context = find_context(handle);
+    if (context == nullptr || !context->active()) return CUDA_ERROR_INVALID_CONTEXT;
   }
-  return CUDA_SUCCESS;
+  return copy_boxes(what, stream, completion);
+}
+
+CUresult copy_array(const ArrayBytes& to, const ArrayBytes& from, std::size_t bytes, CUstream stream,
+                    Completion completion) {
+  CUDA_MEMCPY2D what{};
+  what.srcMemoryType = from.type;
+  what.srcHost = from.host;
+  what.srcDevice = from.device;
+  what.srcArray = from.array;
+  what.srcXInBytes = from.offset;
+  what.dstMemoryType = to.type;
+  what.dstHost = const_cast<void*>(to.host);
+  what.dstDevice = to.device;
+  what.dstArray = to.array;
+  what.dstXInBytes = to.offset;
+  what.WidthInBytes = bytes;
+  what.Height = 1;
+  return copy_2d(what, stream, completion);
 }
 
 CUresult copy_peer(CUdeviceptr destination, CUcontext destination_context, CUdeviceptr source,

@@ -18,10 +18,22 @@ CUresult copy_to_device(CUdeviceptr destination, const void* source, std::size_t
 CUresult copy_from_device(void* destination, CUdeviceptr source, std::size_t bytes, CUstream stream,
                           Completion completion);
 CUresult copy_on_device(CUdeviceptr destination, CUdeviceptr source, std::size_t bytes, CUstream stream);
-/// cuMemcpy2D, cuMemcpy2DUnaligned, cuMemcpy2DAsync. Arrays: CUDA_ERROR_NOT_SUPPORTED.
+/// cuMemcpy2D, cuMemcpy2DUnaligned, cuMemcpy2DAsync.
 CUresult copy_2d(const CUDA_MEMCPY2D& what, CUstream stream, Completion completion);
 /// cuMemcpy3D, cuMemcpy3DAsync.
 CUresult copy_3d(const CUDA_MEMCPY3D& what, CUstream stream, Completion completion);
+CUresult copy_3d_peer(const CUDA_MEMCPY3D_PEER& what, CUstream stream, Completion completion);
+/// One side of a copy of bytes of one row: of an array, from `offset`; or of memory.
+struct ArrayBytes {
+  CUmemorytype type;
+  CUarray array = nullptr;
+  std::size_t offset = 0;
+  CUdeviceptr device = 0;
+  const void* host = nullptr;
+};
+/// cuMemcpyAtoH and its like.
+CUresult copy_array(const ArrayBytes& to, const ArrayBytes& from, std::size_t bytes, CUstream stream,
+                    Completion completion);
 CUresult copy_peer(CUdeviceptr destination, CUcontext destination_context, CUdeviceptr source,
                    CUcontext source_context, std::size_t bytes, CUstream stream, Completion completion);
 

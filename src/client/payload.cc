@@ -131,10 +131,14 @@ class Work {
     Result<session::Pending> pending = std::unexpected(Error{});
     if (written) {
       reference.write = *written;
-      pending = session_.post_by_reference(
-          wire::CopyToDeviceFrom(device(piece), copy_.device_pitch, piece.width, piece.rows, copy_.stream,
-                                 to_wire({}), slot->offset()),
-          reference, session::Attend::kNobody);
+      const auto post = [&](const auto& body) {
+        return session_.post_by_reference(body, reference, session::Attend::kNobody);
+      };
+      pending = copy_.rows.array() != 0
+                    ? post(wire::CopyToArrayFrom(rows_at(copy_.rows, piece.row, piece.column), piece.width,
+                                                 piece.rows, copy_.stream, to_wire({}), slot->offset()))
+                    : post(wire::CopyToDeviceFrom(device(piece), copy_.device_pitch, piece.width, piece.rows,
+                                                  copy_.stream, to_wire({}), slot->offset()));
     }
     if (!pending) {
       slots_.give_back(*slot);
@@ -153,10 +157,13 @@ class Work {
     }
     session::Reference reference{slot.memory.first(piece->bytes()), RemoteAccess::kWrite};
     reference.copied = piece->bytes();
-    const auto pending = session_.post_by_reference(
-        wire::CopyFromDeviceTo(device(*piece), copy_.device_pitch, piece->width, piece->rows, copy_.stream,
-                               to_wire({}), slot.offset()),
-        reference);
+    const auto post = [&](const auto& body) { return session_.post_by_reference(body, reference); };
+    const auto pending =
+        copy_.rows.array() != 0
+            ? post(wire::CopyFromArrayTo(rows_at(copy_.rows, piece->row, piece->column), piece->width, piece->rows,
+                                         copy_.stream, to_wire({}), slot.offset()))
+            : post(wire::CopyFromDeviceTo(device(*piece), copy_.device_pitch, piece->width, piece->rows,
+                                          copy_.stream, to_wire({}), slot.offset()));
     if (!pending) {
       slots_.give_back(slot);
       fail(pending.error());

@@ -36,7 +36,14 @@ struct LargeCopy {
   std::uint64_t device_pitch;
   std::uint64_t width, height;
   std::uint64_t stream;  ///< its name
+  wire::ArrayRows rows{};  ///< in place of `device` where its array is not 0
 };
+
+/// The rows from `row` of these on, from this column.
+inline wire::ArrayRows rows_at(const wire::ArrayRows& rows, std::uint64_t row, std::uint64_t column = 0) {
+  const std::uint64_t at = rows.first() + row;
+  return {rows.array(), rows.x() + column, rows.y(), rows.z() + at / rows.rows(), rows.rows(), at % rows.rows()};
+}
 
 /// One per client; any thread.
 class Payload {

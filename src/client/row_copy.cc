@@ -25,6 +25,7 @@ constexpr std::size_t kStagingBytes = std::size_t{4} << 20;
 }  // namespace
 
 CUresult classify(Client& client, Side& side, const Shape& shape) {
+  if (side.kind == Kind::kArray) return CUDA_SUCCESS;  // whoever named its rows has looked
   std::uint64_t extent;
   if (side.address == 0 || !shape.extent(side.pitch, extent)) return CUDA_ERROR_INVALID_VALUE;
   const Pointee pointee = look_up(client, side.address, extent);
@@ -104,8 +105,37 @@ std::uint64_t RowCopy::rows_at_once() const {
 }
 
 CUresult RowCopy::on_device() {
+  if (destination_.kind == Kind::kArray || source_.kind == Kind::kArray) return between_arrays();
   return to_cuda(session_.post(wire::CopyOnDevice(destination_.address, destination_.pitch, source_.address,
                                                   source_.pitch, shape_.width, shape_.height, stream_.name)));
+}
+
+CUresult RowCopy::between_arrays() {
+  const Side& array = source_.kind == Kind::kArray ? source_ : destination_;
+  const std::uint64_t height = array.rows.rows();
+  const auto box = [&](const Side& side) {
+    if (side.kind == Kind::kArray) return wire::DeviceBox(side.rows, 0, 0, 0);
+    return wire::DeviceBox({}, side.address, side.pitch, side.pitch * height);
+  };
+  return to_cuda(session_.post(wire::CopyBox(box(destination_), box(source_), shape_.width, height,
+                                             shape_.height / height, stream_.name)));
+}
+
+/// use() with the call that takes `rows` rows from `row` on to the device, payload behind it.
+template <class Use>
+auto RowCopy::with_upload(std::uint64_t row, std::uint64_t rows, Use&& use) const {
+  if (destination_.kind == Kind::kArray)
+    return use(wire::CopyToArray(rows_at(destination_.rows, row), shape_.width, rows, stream_.name));
+  return use(wire::CopyToDevice(destination_.address + row * destination_.pitch, destination_.pitch,
+                                shape_.width, rows, stream_.name));
+}
+/// The same for the other direction, payload in the answer.
+template <class Use>
+auto RowCopy::with_download(std::uint64_t row, std::uint64_t rows, Use&& use) const {
+  if (source_.kind == Kind::kArray)
+    return use(wire::CopyFromArray(rows_at(source_.rows, row), shape_.width, rows, stream_.name));
+  return use(wire::CopyFromDevice(source_.address + row * source_.pitch, source_.pitch, shape_.width, rows,
+                                  stream_.name));
 }
 
 CUresult RowCopy::on_host() {
@@ -161,13 +191,12 @@ CUresult RowCopy::post_to_device(Completion completion) {
 }
 
 CUresult RowCopy::post_through_stream() {
-  const auto body = [&](std::uint64_t row, std::uint64_t rows) {
-    return wire::CopyToDevice(destination_.address + row * destination_.pitch, destination_.pitch,
-                              shape_.width, rows, stream_.name);
+  const auto post = [&](std::uint64_t row, std::uint64_t rows, const std::byte* from) {
+    return with_upload(row, rows, [&](const auto& body) {
+      return session_.post(body, ConstBytes(from, rows * shape_.width));
+    });
   };
-  if (tight(source_)) {
-    return to_cuda(session_.post(body(0, shape_.height), ConstBytes(source_.host(), shape_.bytes())));
-  }
+  if (tight(source_)) return to_cuda(post(0, shape_.height, source_.host()));
   const std::uint64_t most = rows_at_once();
   const auto staging = std::make_unique_for_overwrite<std::byte[]>(most * shape_.width);
   for (std::uint64_t row = 0; row < shape_.height; row += most) {
@@ -175,7 +204,7 @@ CUresult RowCopy::post_through_stream() {
     for (std::uint64_t i = 0; i < rows; ++i) {
       std::memcpy(staging.get() + i * shape_.width, source_.host() + (row + i) * source_.pitch, shape_.width);
     }
-    const auto posted = session_.post(body(row, rows), ConstBytes(staging.get(), rows * shape_.width));
+    const auto posted = post(row, rows, staging.get());
     if (!posted) return to_cuda(posted.error());
   }
   return CUDA_SUCCESS;
@@ -203,10 +232,16 @@ std::optional<CUresult> RowCopy::upload_from(const Side& host, bool waits) {
   session::Reference reference{{host.host(), shape_.bytes()}, RemoteAccess::kRead};
   const auto named = payload_.name(host, reference);
   if (!named) return std::nullopt;
-  const auto pending = session_.post_by_reference(
-      wire::CopyToDeviceFrom(destination_.address, destination_.pitch, shape_.width, shape_.height,
-                             stream_.name, to_wire(named->key), named->offset),
-      reference, waits ? session::Attend::kWaiter : session::Attend::kNobody);
+  const auto post = [&](const auto& body) {
+    return session_.post_by_reference(body, reference,
+                                      waits ? session::Attend::kWaiter : session::Attend::kNobody);
+  };
+  const auto pending =
+      destination_.kind == Kind::kArray
+          ? post(wire::CopyToArrayFrom(destination_.rows, shape_.width, shape_.height, stream_.name,
+                                       to_wire(named->key), named->offset))
+          : post(wire::CopyToDeviceFrom(destination_.address, destination_.pitch, shape_.width, shape_.height,
+                                        stream_.name, to_wire(named->key), named->offset));
   if (!pending) return to_cuda(pending.error());
   if (!waits) return CUDA_SUCCESS;
   const auto free = session_.wait_deferred(*pending, session::Counted::kSource);
@@ -226,10 +261,10 @@ CUresult RowCopy::from_device(Completion completion) {
 }
 
 CUresult RowCopy::from_device_through_stream(bool waits) {
-  const auto pending = session_.post_deferred(
-      wire::CopyFromDevice(source_.address, source_.pitch, shape_.width, shape_.height, stream_.name),
-      MutableBytes(destination_.host(), shape_.bytes()),
-      waits ? session::Attend::kWaiter : session::Attend::kNobody);
+  const auto pending = with_download(0, shape_.height, [&](const auto& body) {
+    return session_.post_deferred(body, MutableBytes(destination_.host(), shape_.bytes()),
+                                  waits ? session::Attend::kWaiter : session::Attend::kNobody);
+  });
   if (!pending) return to_cuda(pending.error());
   if (!waits) {
     note_download(stream_, {*pending, destination_.host(), destination_.host() + shape_.bytes()});
@@ -248,10 +283,9 @@ CUresult RowCopy::rows_from_device() {
   const auto staging = std::make_unique_for_overwrite<std::byte[]>(most * shape_.width);
   for (std::uint64_t row = 0; row < shape_.height; row += most) {
     const std::uint64_t rows = std::min(most, shape_.height - row);
-    const auto pending =
-        session_.post_deferred(wire::CopyFromDevice(source_.address + row * source_.pitch, source_.pitch,
-                                                    shape_.width, rows, stream_.name),
-                               MutableBytes(staging.get(), rows * shape_.width));
+    const auto pending = with_download(row, rows, [&](const auto& body) {
+      return session_.post_deferred(body, MutableBytes(staging.get(), rows * shape_.width));
+    });
     if (!pending) return to_cuda(pending.error());
     if (const CUresult result = arrived(session_.wait_deferred(*pending)); result != CUDA_SUCCESS)
       return result;
@@ -286,10 +320,16 @@ std::optional<CUresult> RowCopy::download_to(const Side& host, bool waits) {
   session::Reference reference{{host.host(), shape_.bytes()}, RemoteAccess::kWrite};
   const auto named = payload_.name(host, reference);
   if (!named) return std::nullopt;
-  const auto pending = session_.post_by_reference(
-      wire::CopyFromDeviceTo(source_.address, source_.pitch, shape_.width, shape_.height, stream_.name,
-                             to_wire(named->key), named->offset),
-      reference, waits ? session::Attend::kWaiter : session::Attend::kNobody);
+  const auto post = [&](const auto& body) {
+    return session_.post_by_reference(body, reference,
+                                      waits ? session::Attend::kWaiter : session::Attend::kNobody);
+  };
+  const auto pending =
+      source_.kind == Kind::kArray
+          ? post(wire::CopyFromArrayTo(source_.rows, shape_.width, shape_.height, stream_.name,
+                                       to_wire(named->key), named->offset))
+          : post(wire::CopyFromDeviceTo(source_.address, source_.pitch, shape_.width, shape_.height, stream_.name,
+                                        to_wire(named->key), named->offset));
   if (!pending) return to_cuda(pending.error());
   // The answer comes when all bytes are here: its status is that of all of them.
   if (waits) return arrived(session_.wait_deferred(*pending));
@@ -312,8 +352,8 @@ std::optional<CUresult> RowCopy::with_added(const Side& host, Move&& move) {
 
 LargeCopy RowCopy::large(const Side& host, const Side& device) const {
   LargeCopy copy{host.host(),  host.pitch,    device.address, device.pitch,
-                 shape_.width, shape_.height, stream_.name};
-  if (tight(host) && tight(device)) {
+                 shape_.width, shape_.height, stream_.name,   device.rows};
+  if (device.kind != Kind::kArray && tight(host) && tight(device)) {
     copy.width = shape_.bytes();
     copy.height = 1;
   }

@@ -16,7 +16,7 @@ namespace avec::client {
 class Client;
 struct Stream;
 
-enum class Kind { kDevice, kPinned, kPageable };
+enum class Kind { kDevice, kArray, kPinned, kPageable };
 
 /// One end of a copy: rows of `pitch` bytes from `address`.
 struct Side {
@@ -28,8 +28,9 @@ struct Side {
   std::uint64_t key_address = 0;  ///< where the key's bytes begin
   /// Of kDevice: where the program has the same bytes (coherence.h); null: it has not.
   std::byte* twin = nullptr;
+  wire::ArrayRows rows{};         ///< of kArray, in place of address and pitch
 
-  bool on_device() const { return kind == Kind::kDevice; }
+  bool on_device() const { return kind == Kind::kDevice || kind == Kind::kArray; }
   std::byte* host() const { return reinterpret_cast<std::byte*>(address); }
 };
 
@@ -72,6 +73,11 @@ class RowCopy {
   std::optional<CUresult> download_to(const Side& host, bool waits);
   template <class Move>
   std::optional<CUresult> with_added(const Side& host, Move&& move);
+  CUresult between_arrays();
+  template <class Use>
+  auto with_upload(std::uint64_t row, std::uint64_t rows, Use&& use) const;
+  template <class Use>
+  auto with_download(std::uint64_t row, std::uint64_t rows, Use&& use) const;
   LargeCopy large(const Side& host, const Side& device) const;
 
   CUresult settle(const Side& side);

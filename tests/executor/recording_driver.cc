@@ -165,6 +165,11 @@ worker::DriverTable recording_driver() {
     return fresh(event);
   };
   t.cuEventQuery = query_event;
+  t.cuArray3DCreate = [](CUarray* array, const CUDA_ARRAY3D_DESCRIPTOR*) { return fresh(array); };
+  t.cuMipmappedArrayCreate = [](CUmipmappedArray* array, const CUDA_ARRAY3D_DESCRIPTOR*, unsigned) {
+    return fresh(array);
+  };
+  t.cuMipmappedArrayGetLevel = [](CUarray* level, CUmipmappedArray, unsigned) { return fresh(level); };
   t.cuModuleLoadDataEx = [](CUmodule* module, const void*, unsigned, CUjit_option*, void**) {
     record("cuModuleLoadDataEx");
     return fresh(module);

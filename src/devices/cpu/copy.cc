@@ -25,10 +25,13 @@ std::uint64_t span_of(const Side& side, const Extent& extent) {
 }  // namespace
 
 bool on_device(const Side& side) {
-  return side.place == Place::kDevice || (side.place == Place::kUnified && known(side.address));
+  return side.place == Place::kDevice || side.place == Place::kArray || (side.place == Place::kUnified && known(side.address));
 }
 
 namespace {
+
+/// Memory whose addresses may be freed before the copy runs; an array is kept by it.
+bool in_memory(const Side& side) { return on_device(side) && side.place != Place::kArray; }
 
 bool pageable(const Side& side) { return !on_device(side) && !known(side.address); }
 
@@ -37,6 +40,7 @@ CUresult check(const Context& context, const Side& side, const Extent& extent, b
   if (extent.height > 1 && side.pitch < extent.width) return CUDA_ERROR_INVALID_VALUE;
   const std::uint64_t span = span_of(side, extent);
   if (span == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (side.place == Place::kArray) return CUDA_SUCCESS;  // whoever named its rows has looked
   if (on_device(side) && !accessible(context, side.address, span, write)) return CUDA_ERROR_INVALID_VALUE;
   return CUDA_SUCCESS;
 }
@@ -54,7 +58,15 @@ void move_rows(const Side& destination, const Side& source, const Extent& extent
 /// One side as CUDA_MEMCPY3D has it.
 template <class Pointer>
 void describe_side(const Side& side, CUmemorytype& type, Pointer& host, CUdeviceptr& device, size_t& pitch,
-                   size_t& height) {
+                   size_t& height, CUarray& array, size_t& x, size_t& y, size_t& z) {
+  if (side.place == Place::kArray) {
+    type = CU_MEMORYTYPE_ARRAY;
+    array = side.handle;
+    x = side.x;
+    y = side.y;
+    z = side.z;
+    return;
+  }
   type = on_device(side) ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
   if (on_device(side))
     device = side.address;
@@ -66,8 +78,10 @@ void describe_side(const Side& side, CUmemorytype& type, Pointer& host, CUdevice
 
 CUDA_MEMCPY3D describe(const Side& destination, const Side& source, const Extent& extent) {
   CUDA_MEMCPY3D copy{};
-  describe_side(source, copy.srcMemoryType, copy.srcHost, copy.srcDevice, copy.srcPitch, copy.srcHeight);
-  describe_side(destination, copy.dstMemoryType, copy.dstHost, copy.dstDevice, copy.dstPitch, copy.dstHeight);
+  describe_side(source, copy.srcMemoryType, copy.srcHost, copy.srcDevice, copy.srcPitch, copy.srcHeight,
+                copy.srcArray, copy.srcXInBytes, copy.srcY, copy.srcZ);
+  describe_side(destination, copy.dstMemoryType, copy.dstHost, copy.dstDevice, copy.dstPitch, copy.dstHeight,
+                copy.dstArray, copy.dstXInBytes, copy.dstY, copy.dstZ);
   copy.WidthInBytes = extent.width;
   copy.Height = extent.height;
   copy.Depth = extent.depth;
@@ -126,8 +140,8 @@ CUresult check_copy(const Context& context, const Side& destination, const Side&
 
 std::function<CUresult()> copy_work(const ContextRef& context, const Side& destination, const Side& source,
                                     const Extent& extent, std::shared_ptr<std::vector<std::byte>> staged) {
-  return [context, destination, source, extent, staged = std::move(staged),
-          to_device = on_device(destination), from_device = on_device(source)] {
+  return [context, destination, source, extent, staged = std::move(staged), to_device = in_memory(destination),
+          from_device = in_memory(source)] {
     if (to_device && !accessible(*context, destination.address, span_of(destination, extent), true)) {
       return CUDA_ERROR_ILLEGAL_ADDRESS;
     }

@@ -13,13 +13,17 @@
 
 namespace avec::cpu {
 
-enum class Place : std::uint8_t { kDevice, kHost, kUnified };
+enum class Place : std::uint8_t { kDevice, kHost, kUnified, kArray };
 
 struct Side {
   Place place = Place::kUnified;
   std::uint64_t address = 0;
   std::uint64_t pitch = 0;  // bytes from row to row
   std::uint64_t slice = 0;  // bytes from layer to layer
+  // Of kArray: which one and where, and what keeps its memory while the copy waits.
+  CUarray handle = nullptr;
+  std::uint64_t x = 0, y = 0, z = 0;
+  std::shared_ptr<const void> array{};
 };
 
 struct Extent {

@@ -204,6 +204,10 @@ void close_context(const ContextRef& context) {
     library.modules.erase(context->handle);
     return false;
   });
+  all.textures.remove_if([&](const TextureObject& object) { return object.context == context; });
+  all.surfaces.remove_if([&](const SurfaceObject& object) { return object.context == context; });
+  all.mipmapped_arrays.remove_if([&](const MipmappedArray& array) { return array.context == context; });
+  all.arrays.remove_if([&](const Array& array) { return array.context == context; });
   all.modules.remove_if([&](const Module& module) { return module.context == context; });
   for (const auto& allocation : all.memory.of_context(context->handle)) {
     if (allocation->kind == Memory::kGlobal) continue;  // its module's

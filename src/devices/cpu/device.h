@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/range_advice.h"
+#include "devices/cpu/array.h"
 #include "devices/cpu/memory.h"
 #include "devices/cpu/ptx/ptx.h"
 #include "devices/cpu/scheduler.h"
@@ -121,6 +122,7 @@ struct Context {
   std::atomic<std::uint32_t> peer_devices{0};  // bit per device
   std::array<std::atomic<std::size_t>, CU_LIMIT_MAX> limits{};
   ContextMemory memory;
+  ContextObjects objects{*this};
 
   StreamRef legacy;                            // guarded by the scheduler's mutex
   std::vector<std::weak_ptr<Stream>> streams;  // guarded by the scheduler's mutex
@@ -234,6 +236,10 @@ struct State {
   Table<Kernel> kernels;
   Table<Physical> physical;
   Table<Pool> pools;
+  Table<Array> arrays;
+  Table<MipmappedArray> mipmapped_arrays;
+  Table<TextureObject> textures;
+  Table<SurfaceObject> surfaces;
   std::mutex reservations_mutex;
   std::map<std::uint64_t, Reservation> reservations;
 };

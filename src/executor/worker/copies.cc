@@ -21,14 +21,15 @@ constexpr std::size_t kKeepForDownloads = 2;
 }  // namespace
 
 CUresult Session::check_extent(const Extent& extent) const {
+  if (extent.in.array != nullptr) return CUDA_SUCCESS;  // find_rows() has looked
   return extent.bytes() == 0 || memory_.covers(extent.address, extent.span()) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 /// A payload that is too large to wait for as a whole.
 class Session::UploadSink final : public PayloadSink {
  public:
-  UploadSink(Session& session, const InFrame& frame, const wire::CopyToDevice& call, const Extent& extent)
-      : session_(session), stream_name_(call.stream()), extent_(extent) {
+  UploadSink(Session& session, const InFrame& frame, std::uint64_t stream, const Extent& extent)
+      : session_(session), stream_name_(stream), extent_(extent) {
     held_.header = frame.header;
     held_.body.assign(frame.body.begin(), frame.body.end());
   }
@@ -167,10 +168,15 @@ bool Session::issue_upload(Held& held, Stream& stream, const Extent& extent) {
 
 Result<> Session::operator()(const Header& header, const wire::CopyToDevice& call) {
   const Extent extent{call.destination(), call.pitch(), call.width(), call.height()};
+  return upload(header, call.stream(), extent);
+}
+
+/// A copy to the device whose payload comes with its frame.
+Result<> Session::upload(const Header& header, std::uint64_t stream_name, const Extent& extent) {
   if (!extent.sane()) return protocol_error("a copy whose sizes do not fit together");
   if (header.payload_bytes() != extent.bytes()) return protocol_error("a payload of the wrong size");
   CUresult status;
-  Stream* stream = find_stream(call.stream(), status);
+  Stream* stream = find_stream(stream_name, status);
   if (stream == nullptr) return finish(header, status);
   if (status = check_extent(extent); status != CUDA_SUCCESS) return finish(header, status);
   if (extent.bytes() == 0) return finish(header, CUDA_SUCCESS);
@@ -180,16 +186,20 @@ Result<> Session::operator()(const Header& header, const wire::CopyToDevice& cal
     return {};
   }
   if (!frame_->payload_follows) return upload_whole(header, *stream, extent, frame_->payload);
-  sink_ = std::make_unique<UploadSink>(*this, *frame_, call, extent);
+  sink_ = std::make_unique<UploadSink>(*this, *frame_, stream_name, extent);
   link_.payload_to(*sink_);
   return {};
 }
 
 Result<> Session::operator()(const Header& header, const wire::CopyFromDevice& call) {
-  const Extent extent{call.source(), call.pitch(), call.width(), call.height()};
+  return download_reply(header, call.stream(), {call.source(), call.pitch(), call.width(), call.height()});
+}
+
+/// A copy from the device whose bytes go into the answer.
+Result<> Session::download_reply(const Header& header, std::uint64_t stream_name, const Extent& extent) {
   if (!extent.sane()) return protocol_error("a copy whose sizes do not fit together");
   CUresult status;
-  Stream* stream = find_stream(call.stream(), status);
+  Stream* stream = find_stream(stream_name, status);
   if (stream != nullptr) status = check_extent(extent);
   if (status != CUDA_SUCCESS) {
     if (replaying_ == nullptr) return finish(header, status);

@@ -15,7 +15,7 @@ constexpr std::uint32_t kAccesses = 4;
 }  // namespace
 
 bool DirectCopies::suits(const Extent& extent, const PeerMemory& peer) {
-  return peer.region == nullptr && extent.contiguous() && extent.bytes() >= kSmallest &&
+  return peer.region == nullptr && extent.in.array == nullptr && extent.contiguous() && extent.bytes() >= kSmallest &&
          gpu_direct_.reaches(extent.address, extent.bytes());
 }
 

@@ -56,6 +56,7 @@
   X(cuMemcpyDtoHAsync)                                                                      \
   X(cuMemcpyDtoDAsync)                                                                      \
   X(cuMemcpy2DAsync)                                                                        \
+  X(cuMemcpy3DAsync)                                                                        \
   X(cuMemsetD8Async)                                                                        \
   X(cuMemsetD16Async)                                                                       \
   X(cuMemsetD32Async)                                                                       \
@@ -110,6 +111,19 @@
   X(cuCtxFromGreenCtx)                                                                      \
   X(cuCtxRecordEvent)                                                                       \
   X(cuCtxWaitEvent)                                                                         \
+  X(cuArray3DCreate)                                                                        \
+  X(cuArrayDestroy)                                                                         \
+  X(cuArray3DGetDescriptor)                                                                 \
+  X(cuArrayGetPlane)                                                                        \
+  X(cuArrayGetMemoryRequirements)                                                           \
+  X(cuMipmappedArrayCreate)                                                                 \
+  X(cuMipmappedArrayDestroy)                                                                \
+  X(cuMipmappedArrayGetLevel)                                                               \
+  X(cuMipmappedArrayGetMemoryRequirements)                                                  \
+  X(cuTexObjectCreate)                                                                      \
+  X(cuTexObjectDestroy)                                                                     \
+  X(cuSurfObjectCreate)                                                                     \
+  X(cuSurfObjectDestroy)                                                                    \
   AVEC_SIMPLE_DRIVER_FUNCTIONS(X)
 
 // Graphs and capture: null where the driver (the CPU device) has none; then none is made.

@@ -181,6 +181,7 @@ void Session::teardown() {
   for (Context* context : contexts) {
     make_current(*context);
     destroy_graphs_of(*context);
+    free_arrays_of(*context);
     free_events_of(*context);
     free_modules_of(*context);
   }

@@ -40,19 +40,30 @@ class AddressMap {
   std::uint64_t total_bytes_ = 0;
 };
 
-/// A rectangle in device memory: `height` rows of `width` bytes, `pitch` bytes apart.
+/// Where rows lie that are an array's: those of a box from its row `first`; each slice of the box
+/// has `rows` rows, from row y, and the first slice is z. x in bytes.
+struct RowsInArray {
+  CUarray array = nullptr;
+  std::uint64_t x = 0, y = 0, z = 0, rows = 1, first = 0;
+};
+
+/// A rectangle in device memory: `height` rows of `width` bytes, `pitch` bytes apart; or as many
+/// rows of an array.
 struct Extent {
   std::uint64_t address = 0;
   std::uint64_t pitch = 0;
   std::uint64_t width = 0;
   std::uint64_t height = 0;
+  RowsInArray in{};  ///< in.array not null: address and pitch mean nothing
 
   /// False when the numbers overflow, rows overlap, or the bytes exceed what a frame carries.
   bool sane() const;
   std::uint64_t bytes() const { return width * height; }
   /// Bytes from the first to the last one touched.
   std::uint64_t span() const { return bytes() == 0 ? 0 : pitch_or_width() * (height - 1) + width; }
-  bool contiguous() const { return height <= 1 || pitch == width; }
+  bool contiguous() const { return height <= 1 || (pitch == width && in.array == nullptr); }
+  /// `rows` rows of `bytes` bytes that begin in this row and column.
+  Extent part(std::uint64_t row, std::uint64_t column, std::uint64_t bytes, std::uint64_t rows) const;
 
  private:
   std::uint64_t pitch_or_width() const { return height <= 1 ? width : pitch; }

@@ -53,10 +53,10 @@ void Session::map_on_helper(Header call, wire::MemMap body) {
     }
     return [this, call, body, handle, status, unmapped_before] {
       std::erase(mapping_now_, std::pair(body.address(), body.bytes()));
-      if (status == CUDA_ERROR_OUT_OF_MEMORY && (!unmaps_.empty() || unmapped_ != unmapped_before)) {
+      if (status == CUDA_ERROR_OUT_OF_MEMORY && (memory_coming_back() || unmapped_ != unmapped_before)) {
         // The client has freed memory that is not back yet, or came back meanwhile.
         waiting_maps_.emplace_back(call, body);
-        if (unmaps_.empty()) map_waiting();
+        if (!memory_coming_back()) map_waiting();
         return;
       }
       if (status == CUDA_SUCCESS) memory_.add(body.address(), {body.bytes(), handle, body.device(), 0});
@@ -120,6 +120,7 @@ void Session::map_waiting() {
   }
   for (auto& [call, body] : std::exchange(waiting_maps_, {})) check((*this)(call, body));
   for (auto& [call, body] : std::exchange(waiting_creates_, {})) create_on_helper(call, body);
+  make_waiting_arrays();
 }
 
 Result<> Session::operator()(const Header& header, const wire::MemFence& call) {

@@ -202,6 +202,7 @@ void Session::free_modules_of(Context& context) {
 void Session::destroy_context(Context* context) {
   make_current(*context);
   destroy_graphs_of(*context);
+  free_arrays_of(*context);
   free_events_of(*context);
   free_modules_of(*context);
   while (!context->streams.empty()) {

@@ -8,9 +8,11 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "base/array_format.h"
 #include "executor/worker/arena.h"
 #include "executor/worker/driver.h"
 #include "executor/worker/memory.h"
@@ -74,6 +76,7 @@ struct Context {
   std::vector<CUevent> spare_events;  ///< for marks
   int blocking_captures = 0;     ///< streams that capture and exclude the legacy stream
   bool may_print = false;        ///< a module was loaded whose kernels may print
+  std::unordered_set<std::uint64_t> textures, surfaces;  ///< objects made in it
 };
 
 /// Modules and events of one are usable in the other: a device's green contexts share its primary
@@ -199,6 +202,19 @@ struct Module {
   std::vector<Function> functions;
   bool in_graphs = false;  ///< a graph may hold a kernel of it
   bool loading = false;  ///< a helper is at it: no call may use it yet
+};
+
+/// An array or a mipmapped array, or (whole != 0) a level or a plane of one.
+struct Array {
+  std::uint64_t name = 0;
+  Context* context = nullptr;
+  CUarray handle = nullptr;              ///< null: mipmapped
+  CUmipmappedArray mipmapped = nullptr;
+  std::uint32_t levels = 0;              ///< of a mipmapped one
+  ArrayShape shape;                      ///< all 0: its elements cannot be copied as a whole
+  std::uint64_t whole = 0;
+  std::vector<std::uint64_t> parts;
+  bool making = true;                    ///< a helper is at it: no call may use it yet
 };
 
 }  // namespace avec::worker

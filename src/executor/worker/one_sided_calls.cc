@@ -56,20 +56,15 @@ CUresult Session::find_peer_memory(const wire::RemoteKeyWords& words, std::uint6
 }
 
 template <class Body>
-Result<> Session::check_peer_copy(const Header& header, const Body& call, std::uint64_t address,
-                                  RemoteAccess access, PeerCopy& copy) {
+Result<> Session::check_peer_copy(const Header& header, const Body& call, RemoteAccess access, PeerCopy& copy) {
   if (one_sided_ == nullptr) return protocol_error("a copy by one-sided access on a connection without it");
-  copy.extent = {address, call.pitch(), call.width(), call.height()};
   if (!copy.extent.sane()) return protocol_error("a copy whose sizes do not fit together");
   CUresult status;
   copy.stream = find_stream(call.stream(), status);
   if (copy.stream != nullptr) status = check_extent(copy.extent);
   if (status == CUDA_SUCCESS && copy.extent.bytes() != 0)
     status = find_peer_memory(call.key(), call.offset(), copy.extent.bytes(), access, copy.memory);
-  if (status != CUDA_SUCCESS) {
-    if (replaying_ != nullptr) return fail_held(*replaying_, status), Result<>();
-    return finish(header, status);
-  }
+  if (status != CUDA_SUCCESS) return refuse(header, status);
   if (hold(*copy.stream)) {
     copy.stream->held.back().region = copy.memory.region;
     return {};
@@ -118,8 +113,27 @@ Result<> Session::copy_by_adapter(const Header& header, PeerCopy copy, RemoteAcc
 }
 
 Result<> Session::operator()(const Header& header, const wire::CopyToDeviceFrom& call) {
+  return copy_from_peer(header, call, {call.destination(), call.pitch(), call.width(), call.height()});
+}
+Result<> Session::operator()(const Header& header, const wire::CopyFromDeviceTo& call) {
+  return copy_to_peer(header, call, {call.source(), call.pitch(), call.width(), call.height()});
+}
+Result<> Session::operator()(const Header& header, const wire::CopyToArrayFrom& call) {
+  Extent extent;
+  const CUresult found = find_rows(call.destination(), call.width(), call.height(), extent);
+  return found == CUDA_SUCCESS ? copy_from_peer(header, call, extent) : refuse(header, found);
+}
+Result<> Session::operator()(const Header& header, const wire::CopyFromArrayTo& call) {
+  Extent extent;
+  const CUresult found = find_rows(call.source(), call.width(), call.height(), extent);
+  return found == CUDA_SUCCESS ? copy_to_peer(header, call, extent) : refuse(header, found);
+}
+
+template <class Body>
+Result<> Session::copy_from_peer(const Header& header, const Body& call, const Extent& extent) {
   PeerCopy copy;
-  auto checked = check_peer_copy(header, call, call.destination(), RemoteAccess::kRead, copy);
+  copy.extent = extent;
+  auto checked = check_peer_copy(header, call, RemoteAccess::kRead, copy);
   if (!copy.now) return checked;
   if (copy.memory.direct() != nullptr) return copy_directly(header, copy, RemoteAccess::kRead);
   if (by_adapter(copy)) return copy_by_adapter(header, std::move(copy), RemoteAccess::kRead);
@@ -137,13 +151,21 @@ Result<> Session::operator()(const Header& header, const wire::CopyToDeviceFrom&
   return {};
 }
 
-Result<> Session::operator()(const Header& header, const wire::CopyFromDeviceTo& call) {
+template <class Body>
+Result<> Session::copy_to_peer(const Header& header, const Body& call, const Extent& extent) {
   PeerCopy copy;
-  auto checked = check_peer_copy(header, call, call.source(), RemoteAccess::kWrite, copy);
+  copy.extent = extent;
+  auto checked = check_peer_copy(header, call, RemoteAccess::kWrite, copy);
   if (!copy.now) return checked;
   if (copy.memory.direct() != nullptr) return copy_directly(header, copy, RemoteAccess::kWrite);
   if (by_adapter(copy)) return copy_by_adapter(header, std::move(copy), RemoteAccess::kWrite);
   return download(header, *copy.stream, copy.extent, std::move(copy.memory));
+}
+
+Result<> Session::refuse(const Header& header, CUresult status) {
+  if (replaying_ == nullptr) return finish(header, status);
+  fail_held(*replaying_, status);
+  return {};
 }
 
 void Session::fail_held(const Held& held, CUresult status) {

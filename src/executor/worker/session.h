@@ -218,6 +218,20 @@ class Session {
   Result<> operator()(const Header&, const wire::StreamCaptureNode&);
   Result<> operator()(const Header&, const wire::StreamCaptureHost&);
   Result<> operator()(const Header&, const wire::HostCallDone&);
+  // Arrays, textures and surfaces.
+  Result<> operator()(const Header&, const wire::ArrayCreate&);
+  Result<> operator()(const Header&, const wire::ArrayDestroy&);
+  Result<> operator()(const Header&, const wire::ArrayPart&);
+  Result<> operator()(const Header&, const wire::ArrayRequirements&);
+  Result<> operator()(const Header&, const wire::CopyToArray&);
+  Result<> operator()(const Header&, const wire::CopyFromArray&);
+  Result<> operator()(const Header&, const wire::CopyToArrayFrom&);
+  Result<> operator()(const Header&, const wire::CopyFromArrayTo&);
+  Result<> operator()(const Header&, const wire::CopyBox&);
+  Result<> operator()(const Header&, const wire::TextureCreate&);
+  Result<> operator()(const Header&, const wire::TextureDestroy&);
+  Result<> operator()(const Header&, const wire::SurfaceCreate&);
+  Result<> operator()(const Header&, const wire::SurfaceDestroy&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -376,6 +390,8 @@ class Session {
 
   // ---- copies (copies.cc)
   CUresult check_extent(const Extent& extent) const;
+  Result<> upload(const Header& call, std::uint64_t stream_name, const Extent& extent);
+  Result<> download_reply(const Header& call, std::uint64_t stream_name, const Extent& extent);
   bool issue_upload(Held& held, Stream& stream, const Extent& extent);
   CUresult upload_piece(Stream& stream, const CopyPiece& piece, Chunk* chunk, const std::byte* data);
   Result<> download(const Header& call, Stream& stream, const Extent& extent, const std::optional<PeerMemory>& to);
@@ -397,12 +413,34 @@ class Session {
   };
   /// What all such copies begin with: the copy is refused, held, or to be issued now.
   template <class Body>
-  Result<> check_peer_copy(const Header& header, const Body& call, std::uint64_t address, RemoteAccess access,
-                           PeerCopy& copy);
+  Result<> check_peer_copy(const Header& header, const Body& call, RemoteAccess access, PeerCopy& copy);
+  template <class Body>
+  Result<> copy_from_peer(const Header& header, const Body& call, const Extent& extent);
+  template <class Body>
+  Result<> copy_to_peer(const Header& header, const Body& call, const Extent& extent);
+  /// The call is refused; what a held one has begun ends.
+  Result<> refuse(const Header& header, CUresult status);
   Result<> copy_directly(const Header& header, const PeerCopy& copy, RemoteAccess access);
   /// The copy is one that the adapter makes, or has begun to make.
   bool by_adapter(const PeerCopy& copy);
   Result<> copy_by_adapter(const Header& header, PeerCopy copy, RemoteAccess access);
+
+  // ---- arrays (array_calls.cc, array_copies.cc, texture_calls.cc)
+  Array* find_array(std::uint64_t name, CUresult& status);
+  /// The rows of an array that a call names: known to lie inside of it.
+  CUresult find_rows(const wire::ArrayRows& rows, std::uint64_t width, std::uint64_t height, Extent& extent);
+  void make_array_on_helper(Header call, wire::ArrayCreate body);
+  void array_made(const Header& call, const wire::ArrayCreate& body, CUarray array, CUmipmappedArray mipmapped,
+                  CUresult status);
+  void make_waiting_arrays();
+  void free_array(const Array& array);
+  void free_arrays_of(Context& context);
+  /// One side of a CopyBox: filled in, or refused.
+  CUresult find_side(const wire::DeviceBox& box, const wire::CopyBox& call, CUmemorytype& type, CUarray& array,
+                     RowsInArray& at, std::uint64_t& slice_rows);
+  CUresult find_resource(const wire::Resource& from, CUDA_RESOURCE_DESC& resource);
+  /// Runs `action` on the loop once all work of the context issued so far has finished.
+  void when_idle(Context& context, std::function<void()> action);
 
   // ---- memory (memory_calls.cc)
   void map_on_helper(Header call, wire::MemMap body);
@@ -410,6 +448,8 @@ class Session {
   void unmap_on_helper(Header call, wire::MemUnmap body);
   bool unmap_pending(std::uint64_t address, std::uint64_t bytes) const;
   void map_waiting();
+  /// What the client has given back is not free yet.
+  bool memory_coming_back() const { return !unmaps_.empty() || arrays_going_ != 0; }
 
   // ---- memory apart from addresses (virtual_memory.cc), shared between sessions (ipc_calls.cc)
   void create_on_helper(Header call, wire::MemCreate body);
@@ -504,6 +544,9 @@ class Session {
   std::unordered_set<CUgraphConditionalHandle> conditional_handles_;
   std::vector<Capture> captures_;
   HostCalls host_calls_{[this] { wake(); }};
+  Names<Array> arrays_;
+  std::uint64_t arrays_going_ = 0;  ///< destroyed, their memory not back yet
+  std::vector<std::pair<Header, wire::ArrayCreate>> waiting_arrays_;  ///< found no memory while some is on its way back
   std::vector<std::unique_ptr<Context>> dying_contexts_;
   std::vector<std::unique_ptr<Stream>> dying_streams_;
   std::vector<std::unique_ptr<Stream>> freed_streams_;  ///< until no held frame can refer to them
@@ -545,7 +588,7 @@ class Session {
     std::uint64_t address, bytes, sequence;
   };
   std::vector<PendingUnmap> unmaps_;
-  std::uint64_t unmapped_ = 0;  // unmaps done
+  std::uint64_t unmapped_ = 0;  // unmaps done, and arrays that went
   std::vector<std::pair<Header, wire::MemMap>> waiting_maps_;
   Names<Physical> physical_;
   std::vector<std::pair<Header, wire::MemCreate>> waiting_creates_;

@@ -56,10 +56,10 @@ void Session::create_on_helper(Header call, wire::MemCreate body) {
     CUmemGenericAllocationHandle handle = 0;
     const CUresult status = driver_.cuMemCreate(&handle, body.bytes(), &property, 0);
     return [this, call, body, handle, status, unmapped_before] {
-      if (status == CUDA_ERROR_OUT_OF_MEMORY && (!unmaps_.empty() || unmapped_ != unmapped_before)) {
+      if (status == CUDA_ERROR_OUT_OF_MEMORY && (memory_coming_back() || unmapped_ != unmapped_before)) {
         // The client has freed memory that is not back yet, or came back meanwhile.
         waiting_creates_.emplace_back(call, body);
-        if (unmaps_.empty()) map_waiting();
+        if (!memory_coming_back()) map_waiting();
         return;
       }
       if (status == CUDA_SUCCESS) {

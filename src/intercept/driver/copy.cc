@@ -47,6 +47,13 @@ AVEC_DRIVER_DEFAULT_STREAM_CALL(cuMemcpy3D_v2, (const CUDA_MEMCPY3D* what),
 AVEC_DRIVER_STREAM_CALL(cuMemcpy3DAsync_v2, (const CUDA_MEMCPY3D* what, CUstream stream),
                         what == nullptr ? CUDA_ERROR_INVALID_VALUE : copy_3d(*what, stream, kAsynchronous))
 
+AVEC_DRIVER_DEFAULT_STREAM_CALL(cuMemcpy3DPeer, (const CUDA_MEMCPY3D_PEER* what),
+                                what == nullptr ? CUDA_ERROR_INVALID_VALUE
+                                                : copy_3d_peer(*what, stream, kSynchronous))
+AVEC_DRIVER_STREAM_CALL(cuMemcpy3DPeerAsync, (const CUDA_MEMCPY3D_PEER* what, CUstream stream),
+                        what == nullptr ? CUDA_ERROR_INVALID_VALUE
+                                        : copy_3d_peer(*what, stream, kAsynchronous))
+
 AVEC_DRIVER_DEFAULT_STREAM_CALL(cuMemsetD8_v2, (CUdeviceptr to, unsigned char value, size_t count),
                                 set_memory(to, 0, value, 1, count, 1, stream, kSynchronous))
 AVEC_DRIVER_DEFAULT_STREAM_CALL(cuMemsetD16_v2, (CUdeviceptr to, unsigned short value, size_t count),

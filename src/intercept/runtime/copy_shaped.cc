@@ -3,6 +3,7 @@
 #include <initializer_list>
 
 #include "api.h"
+#include "array.h"
 #include "copy.h"
 #include "weak_driver.h"
 
@@ -122,10 +123,96 @@ CUresult copy_box(const Box& to, const Box& from, const cudaExtent& extent, Dire
   return finish(cuMemcpy3DAsync_v2(&copy, stream), direction, stream, completion);
 }
 
+/// A copy with an array on a side: positions and extent are in its elements, those of memory beside
+/// it in bytes.
+struct ArrayCopy {
+  CUDA_MEMCPY3D copy{};
+  std::size_t element = 0;  ///< bytes
+
+  cudaError_t add_array(cudaArray_const_t array) {
+    std::size_t bytes = 0;
+    if (const CUresult result = element_bytes(array, &bytes); result != CUDA_SUCCESS) return to_runtime(result);
+    if (element != 0 && element != bytes) return cudaErrorInvalidValue;
+    element = bytes;
+    return cudaSuccess;
+  }
+};
+
+/// The kind of memory on the side that is no array; false for kinds that do not fit.
+bool beside_array(cudaMemcpyKind kind, const cudaMemcpy3DParms& p, CUmemorytype* type) {
+  const bool both = p.srcArray != nullptr && p.dstArray != nullptr;
+  *type = kind == cudaMemcpyDefault          ? CU_MEMORYTYPE_UNIFIED
+          : kind == cudaMemcpyDeviceToDevice ? CU_MEMORYTYPE_DEVICE
+                                             : CU_MEMORYTYPE_HOST;
+  if (kind == cudaMemcpyDefault || kind == cudaMemcpyDeviceToDevice) return true;
+  return !both && kind == (p.dstArray != nullptr ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost);
+}
+
+void add_memory(CUDA_MEMCPY3D& copy, const cudaMemcpy3DParms& p, CUmemorytype type) {
+  if (p.srcArray == nullptr) {
+    copy.srcMemoryType = type;
+    copy.srcHost = p.srcPtr.ptr;
+    copy.srcDevice = device_pointer(p.srcPtr.ptr);
+    copy.srcPitch = p.srcPtr.pitch;
+    copy.srcHeight = p.srcPtr.ysize;
+    copy.srcXInBytes = p.srcPos.x;
+  }
+  if (p.dstArray == nullptr) {
+    copy.dstMemoryType = type;
+    copy.dstHost = p.dstPtr.ptr;
+    copy.dstDevice = device_pointer(p.dstPtr.ptr);
+    copy.dstPitch = p.dstPtr.pitch;
+    copy.dstHeight = p.dstPtr.ysize;
+    copy.dstXInBytes = p.dstPos.x;
+  }
+}
+
+cudaError_t copy_3d_array(const cudaMemcpy3DParms& p, CUstream stream, Completion completion) {
+  return in_context([&]() -> cudaError_t {
+    if ((p.srcArray != nullptr) == (p.srcPtr.ptr != nullptr) || (p.dstArray != nullptr) == (p.dstPtr.ptr != nullptr))
+      return cudaErrorInvalidValue;
+    CUmemorytype type;
+    if (!beside_array(p.kind, p, &type)) return cudaErrorInvalidMemcpyDirection;
+    ArrayCopy all;
+    CUDA_MEMCPY3D& copy = all.copy;
+    for (const cudaArray_t array : {p.srcArray, p.dstArray}) {
+      if (array == nullptr) continue;
+      if (const cudaError_t error = all.add_array(array); error != cudaSuccess) return error;
+    }
+    add_memory(copy, p, type);
+    if (p.srcArray != nullptr) {
+      copy.srcMemoryType = CU_MEMORYTYPE_ARRAY;
+      copy.srcArray = driver_array(p.srcArray);
+      copy.srcXInBytes = p.srcPos.x * all.element;
+    }
+    if (p.dstArray != nullptr) {
+      copy.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+      copy.dstArray = driver_array(p.dstArray);
+      copy.dstXInBytes = p.dstPos.x * all.element;
+    }
+    copy.srcY = p.srcPos.y;
+    copy.srcZ = p.srcPos.z;
+    copy.dstY = p.dstPos.y;
+    copy.dstZ = p.dstPos.z;
+    copy.WidthInBytes = p.extent.width * all.element;
+    copy.Height = p.extent.height;
+    copy.Depth = p.extent.depth;
+    const bool pitch_too_small = (p.srcArray == nullptr && copy.srcPitch < copy.WidthInBytes + copy.srcXInBytes) ||
+                                 (p.dstArray == nullptr && copy.dstPitch < copy.WidthInBytes + copy.dstXInBytes);
+    if (copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0) return cudaSuccess;
+    if (pitch_too_small) return cudaErrorInvalidPitchValue;
+    const bool synchronous = completion == Completion::kSynchronous;
+    if (synchronous && stream == nullptr) return to_runtime(cuMemcpy3D_v2(&copy));
+    const CUresult copied = cuMemcpy3DAsync_v2(&copy, stream);
+    if (copied != CUDA_SUCCESS || !synchronous || type == CU_MEMORYTYPE_DEVICE) return to_runtime(copied);
+    return to_runtime(cuStreamSynchronize(stream));
+  });
+}
+
 cudaError_t copy_3d(const cudaMemcpy3DParms* parameters, CUstream stream, Completion completion) {
   if (parameters == nullptr) return done(cudaErrorInvalidValue);
   const cudaMemcpy3DParms& p = *parameters;
-  if (p.srcArray != nullptr || p.dstArray != nullptr) return done(cudaErrorNotSupported);
+  if (p.srcArray != nullptr || p.dstArray != nullptr) return copy_3d_array(p, stream, completion);
   return in_context([&]() -> cudaError_t {
     Direction direction;
     if (!direction_of(p.kind, p.dstPtr.ptr, p.srcPtr.ptr, &direction)) return cudaErrorInvalidMemcpyDirection;

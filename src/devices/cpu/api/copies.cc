@@ -1,4 +1,5 @@
 // cuMemcpy* and cuMemset*: each form in terms of copy() and set().
+#include "devices/cpu/array.h"
 #include "devices/cpu/copy.h"
 
 using namespace avec::cpu;
@@ -9,57 +10,88 @@ Side device(CUdeviceptr address) { return {Place::kDevice, address, 0, 0}; }
 Side host(const void* address) { return {Place::kHost, reinterpret_cast<std::uint64_t>(address), 0, 0}; }
 Side unified(CUdeviceptr address) { return {Place::kUnified, address, 0, 0}; }
 
-/// Where a descriptor's side begins.
-CUresult side_of(CUmemorytype type, const void* host_address, CUdeviceptr device_address, std::uint64_t x,
-                 std::uint64_t y, std::uint64_t z, std::uint64_t pitch, std::uint64_t height,
-                 const Extent& extent, Side& side) {
-  switch (type) {
+/// A descriptor's side.
+struct End {
+  CUmemorytype type;
+  const void* host;
+  CUdeviceptr device;
+  CUarray array;
+  std::uint64_t x, y, z, pitch, height;
+};
+
+bool within(std::uint64_t first, std::uint64_t count, std::uint64_t end) {
+  return first <= end && count <= end - first;
+}
+
+CUresult side_in_array(const End& end, const Extent& extent, Side& side) {
+  const auto array = state().arrays.find(end.array);
+  if (!array) return CUDA_ERROR_INVALID_HANDLE;
+  const avec::ArrayShape& shape = array->shape;
+  if (shape.row_bytes == 0) return CUDA_ERROR_INVALID_VALUE;  // of several planes
+  if (end.x % array->element_bytes() != 0 || extent.width % array->element_bytes() != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (!within(end.x, extent.width, shape.row_bytes) || !within(end.y, extent.height, shape.rows) ||
+      !within(end.z, extent.depth, shape.slices))
+    return CUDA_ERROR_INVALID_VALUE;
+  side.place = Place::kArray;
+  side.pitch = shape.row_bytes;
+  side.slice = shape.row_bytes * shape.rows;
+  side.address = reinterpret_cast<std::uint64_t>(array->data()) + end.z * side.slice + end.y * side.pitch + end.x;
+  side.handle = end.array;
+  side.x = end.x;
+  side.y = end.y;
+  side.z = end.z;
+  side.array = array->storage;
+  return CUDA_SUCCESS;
+}
+
+/// Where a side begins.
+CUresult side_of(const End& end, const Extent& extent, Side& side) {
+  switch (end.type) {
     case CU_MEMORYTYPE_HOST:
-      side = host(host_address);
+      side = host(end.host);
       break;
     case CU_MEMORYTYPE_DEVICE:
-      side = device(device_address);
+      side = device(end.device);
       break;
     case CU_MEMORYTYPE_UNIFIED:
-      side = unified(device_address);
+      side = unified(end.device);
       break;
     case CU_MEMORYTYPE_ARRAY:
-      return CUDA_ERROR_NOT_SUPPORTED;
+      return side_in_array(end, extent, side);
     default:
       return CUDA_ERROR_INVALID_VALUE;
   }
   if (side.address == 0) return CUDA_ERROR_INVALID_VALUE;
-  side.pitch = pitch != 0 ? pitch : extent.width + x;
-  const std::uint64_t rows = height != 0 ? height : extent.height + y;
-  if (side.pitch < extent.width + x && extent.height > 1) return CUDA_ERROR_INVALID_VALUE;
-  if (rows < extent.height + y && extent.depth > 1) return CUDA_ERROR_INVALID_VALUE;
+  side.pitch = end.pitch != 0 ? end.pitch : extent.width + end.x;
+  const std::uint64_t rows = end.height != 0 ? end.height : extent.height + end.y;
+  if (side.pitch < extent.width + end.x && extent.height > 1) return CUDA_ERROR_INVALID_VALUE;
+  if (rows < extent.height + end.y && extent.depth > 1) return CUDA_ERROR_INVALID_VALUE;
   constexpr std::uint64_t kMost = std::uint64_t{1} << 40;
-  if (side.pitch > kMost || rows > kMost || x > kMost || y > kMost || z > kMost)
+  if (side.pitch > kMost || rows > kMost || end.x > kMost || end.y > kMost || end.z > kMost)
     return CUDA_ERROR_INVALID_VALUE;
-  if (static_cast<unsigned __int128>(side.pitch) * rows * (z + 1) > (std::uint64_t{1} << 46)) {
+  if (static_cast<unsigned __int128>(side.pitch) * rows * (end.z + 1) > (std::uint64_t{1} << 46)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   side.slice = side.pitch * rows;
-  side.address += z * side.slice + y * side.pitch + x;
+  side.address += end.z * side.slice + end.y * side.pitch + end.x;
   return CUDA_SUCCESS;
+}
+
+CUresult copy_ends(const End& to_end, const End& from_end, const Extent& extent, CUstream stream, bool waits) {
+  if (extent.width == 0 || extent.height == 0 || extent.depth == 0) return CUDA_SUCCESS;
+  Side from, to;
+  if (const auto error = side_of(from_end, extent, from)) return error;
+  if (const auto error = side_of(to_end, extent, to)) return error;
+  return copy(to, from, extent, stream, waits);
 }
 
 CUresult copy_2d(const CUDA_MEMCPY2D* description, CUstream stream, bool waits) {
   if (const auto error = initialised()) return error;
   if (description == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto& d = *description;
-  const Extent extent{d.WidthInBytes, d.Height, 1};
-  if (extent.width == 0 || extent.height == 0) return CUDA_SUCCESS;
-  Side from, to;
-  if (const auto error = side_of(d.srcMemoryType, d.srcHost, d.srcDevice, d.srcXInBytes, d.srcY, 0,
-                                 d.srcPitch, 0, extent, from)) {
-    return error;
-  }
-  if (const auto error = side_of(d.dstMemoryType, d.dstHost, d.dstDevice, d.dstXInBytes, d.dstY, 0,
-                                 d.dstPitch, 0, extent, to)) {
-    return error;
-  }
-  return copy(to, from, extent, stream, waits);
+  const End from{d.srcMemoryType, d.srcHost, d.srcDevice, d.srcArray, d.srcXInBytes, d.srcY, 0, d.srcPitch, 0};
+  const End to{d.dstMemoryType, d.dstHost, d.dstDevice, d.dstArray, d.dstXInBytes, d.dstY, 0, d.dstPitch, 0};
+  return copy_ends(to, from, {d.WidthInBytes, d.Height, 1}, stream, waits);
 }
 
 /// CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER have the same fields.
@@ -68,12 +100,14 @@ CUresult read_3d(const Description& d, Side& to, Side& from, Extent& extent) {
   if (d.srcLOD != 0 || d.dstLOD != 0) return CUDA_ERROR_INVALID_VALUE;
   extent = {d.WidthInBytes, d.Height, d.Depth};
   if (extent.width == 0 || extent.height == 0 || extent.depth == 0) return CUDA_SUCCESS;
-  if (const auto error = side_of(d.srcMemoryType, d.srcHost, d.srcDevice, d.srcXInBytes, d.srcY, d.srcZ,
-                                 d.srcPitch, d.srcHeight, extent, from)) {
+  if (const auto error = side_of({d.srcMemoryType, d.srcHost, d.srcDevice, d.srcArray, d.srcXInBytes, d.srcY,
+                                  d.srcZ, d.srcPitch, d.srcHeight},
+                                 extent, from)) {
     return error;
   }
-  return side_of(d.dstMemoryType, d.dstHost, d.dstDevice, d.dstXInBytes, d.dstY, d.dstZ, d.dstPitch,
-                 d.dstHeight, extent, to);
+  return side_of({d.dstMemoryType, d.dstHost, d.dstDevice, d.dstArray, d.dstXInBytes, d.dstY, d.dstZ, d.dstPitch,
+                  d.dstHeight},
+                 extent, to);
 }
 
 template <class Description>
@@ -85,6 +119,17 @@ CUresult copy_3d(const Description* description, CUstream stream, bool waits) {
   if (const auto error = read_3d(*description, to, from, extent)) return error;
   if (extent.width == 0 || extent.height == 0 || extent.depth == 0) return CUDA_SUCCESS;
   return copy(to, from, extent, stream, waits);
+}
+
+End array_end(CUarray array, std::size_t offset) {
+  return {CU_MEMORYTYPE_ARRAY, nullptr, 0, array, offset, 0, 0, 0, 0};
+}
+End device_end(CUdeviceptr address) { return {CU_MEMORYTYPE_DEVICE, nullptr, address, nullptr, 0, 0, 0, 0, 0}; }
+End host_end(const void* address) { return {CU_MEMORYTYPE_HOST, address, 0, nullptr, 0, 0, 0, 0, 0}; }
+
+CUresult copy_array(const End& to, const End& from, std::size_t bytes, CUstream stream, bool waits) {
+  if (const auto error = initialised()) return error;
+  return copy_ends(to, from, {bytes, 1, 1}, stream, waits);
 }
 
 CUresult copy_peer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
@@ -144,6 +189,28 @@ CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* d, CUstream stream) { return co
 CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER* d) { return copy_3d(d, nullptr, true); }
 CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER* d, CUstream stream) {
   return copy_3d(d, stream, false);
+}
+
+CUresult cuMemcpyAtoA_v2(CUarray to, size_t to_offset, CUarray from, size_t from_offset, size_t bytes) {
+  return copy_array(array_end(to, to_offset), array_end(from, from_offset), bytes, nullptr, true);
+}
+CUresult cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t offset, size_t bytes) {
+  return copy_array(device_end(to), array_end(from, offset), bytes, nullptr, true);
+}
+CUresult cuMemcpyDtoA_v2(CUarray to, size_t offset, CUdeviceptr from, size_t bytes) {
+  return copy_array(array_end(to, offset), device_end(from), bytes, nullptr, true);
+}
+CUresult cuMemcpyAtoH_v2(void* to, CUarray from, size_t offset, size_t bytes) {
+  return copy_array(host_end(to), array_end(from, offset), bytes, nullptr, true);
+}
+CUresult cuMemcpyHtoA_v2(CUarray to, size_t offset, const void* from, size_t bytes) {
+  return copy_array(array_end(to, offset), host_end(from), bytes, nullptr, true);
+}
+CUresult cuMemcpyAtoHAsync_v2(void* to, CUarray from, size_t offset, size_t bytes, CUstream stream) {
+  return copy_array(host_end(to), array_end(from, offset), bytes, stream, false);
+}
+CUresult cuMemcpyHtoAAsync_v2(CUarray to, size_t offset, const void* from, size_t bytes, CUstream stream) {
+  return copy_array(array_end(to, offset), host_end(from), bytes, stream, false);
 }
 
 namespace {

@@ -113,6 +113,7 @@ std::function<CUresult()> kernel_work(const std::shared_ptr<Module>& module, std
     launch.dynamic_shared_bytes = shape.shared;
     launch.parameters = parameters;
     launch.memory = &context.memory;
+    launch.objects = &context.objects;
     launch.output = [&context](int descriptor, std::string_view text) {
       keep_output(context, descriptor, text);
     };

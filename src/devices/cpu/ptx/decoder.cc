@@ -24,6 +24,7 @@ const Decoder::Table& opcodes() {
     add_video_opcodes(t);
     add_matrix_opcodes(t);
     add_cluster_opcodes(t);
+    add_texture_opcodes(t);
     return t;
   }();
   return table;
@@ -62,8 +63,7 @@ Decoder::Decode find_opcode(std::string_view opcode, Type type) {
 /// Families of the instruction set that are known and left out.
 bool known_but_unsupported(std::string_view opcode) {
   static constexpr std::string_view kNames[] = {
-      "wgmma", "tcgen05", "tex", "tld4", "txq", "suld",
-      "sust", "sured", "suq", "istypep", "multimem", "tensormap", "clusterlaunchcontrol", "vshl",
+      "wgmma", "tcgen05", "istypep", "multimem", "tensormap", "clusterlaunchcontrol", "vshl",
       "vshr", "vmad", "vset", "vset2", "vset4"};
   return std::find(std::begin(kNames), std::end(kNames), opcode) != std::end(kNames);
 }

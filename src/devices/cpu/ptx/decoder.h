@@ -128,6 +128,7 @@ bool convert_small_floats(Decoder& d);              ///< cvt of pairs of 8-bit f
 void move_wide(Decoder& d);
 void load_or_store_wide(Decoder& d, Instruction& in, bool is_load);
 void exchange_wide(Decoder& d, Instruction& in, bool compares, std::size_t first);
+void add_texture_opcodes(Decoder::Table& table);
 void copies_arrive_opcode(Decoder& d);  ///< cp.async.mbarrier
 
 // Moves that the decoder itself needs (move_ops.cc).

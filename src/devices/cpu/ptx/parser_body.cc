@@ -325,7 +325,15 @@ SyntaxOperand Parser::address() {
 
 SyntaxOperand Parser::operand(int depth) {
   if (depth > 8) unexpected();
-  if (accept('{')) return list('}', OperandKind::kVector, depth);
+  if (accept('{')) {
+    SyntaxOperand vector = list('}', OperandKind::kVector, depth);
+    if (!accept('|')) return vector;
+    SyntaxOperand pair;  // a texture's values and whether all had memory
+    pair.kind = OperandKind::kPair;
+    pair.items.push_back(std::move(vector));
+    pair.items.push_back(word_operand());
+    return pair;
+  }
   if (accept('(')) return list(')', OperandKind::kList, depth);
   if (accept('[')) return address();
   if (accept('!')) {

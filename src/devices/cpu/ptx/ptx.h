@@ -96,6 +96,8 @@ class DeviceHeap {
   std::uint64_t used_ = 0, limit_;
 };
 
+class ObjectSpace;  // texture.h
+
 struct Launch {
   std::array<std::uint32_t, 3> grid{1, 1, 1};
   std::array<std::uint32_t, 3> block{1, 1, 1};
@@ -103,6 +105,8 @@ struct Launch {
   std::span<const std::byte> parameters;
   /// Null: any address goes.
   const AddressSpace* memory = nullptr;
+  /// Textures and surfaces. Null: there are none.
+  const ObjectSpace* objects = nullptr;
   /// For malloc() and free() in kernels. Null: one of the process.
   DeviceHeap* heap = nullptr;
   /// All blocks run at once, so that grid-wide barriers work.
