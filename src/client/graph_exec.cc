@@ -17,8 +17,9 @@
 namespace avec::client {
 namespace {
 
-constexpr cuuint64_t kFlags = CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH | CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD |
-                              CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH | CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
+constexpr cuuint64_t kFlags = CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH |
+                              CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD | CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH |
+                              CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
 std::atomic<std::uint64_t> next_id{1};
 
 /// What allocation and free nodes do to the state of their memory.
@@ -26,7 +27,8 @@ CUresult change_allocations(GraphExec& exec) {
   const bool frees_before = (exec.flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) != 0;
   for (const auto& allocation : exec.belongings.frees) {
     const auto& own = exec.belongings.allocations;
-    if (!allocation->live.load() && std::ranges::find(own, allocation) == own.end()) return CUDA_ERROR_INVALID_VALUE;
+    if (!allocation->live.load() && std::ranges::find(own, allocation) == own.end())
+      return CUDA_ERROR_INVALID_VALUE;
   }
   for (const auto& allocation : exec.belongings.allocations) {
     if (!frees_before && allocation->live.load()) return CUDA_ERROR_INVALID_VALUE;
@@ -103,13 +105,15 @@ CUresult graph_instantiate(CUgraphExec* handle, CUgraph graph_handle, CUDA_GRAPH
   if (const CUresult result = find_graph(graph_handle, graph); result != CUDA_SUCCESS) return result;
   params.hErrNode_out = nullptr;
   params.result_out = CUDA_GRAPH_INSTANTIATE_ERROR;
-  if (handle == nullptr || (params.flags & ~kFlags) != 0 || graph->in_capture) return CUDA_ERROR_INVALID_VALUE;
+  if (handle == nullptr || (params.flags & ~kFlags) != 0 || graph->in_capture)
+    return CUDA_ERROR_INVALID_VALUE;
   // Their nodes have one state, and their memory one address.
   const bool once = graph->has_conditional || !graph->belongings.allocations.empty();
   if (once && graph->execs != 0) return CUDA_ERROR_NOT_SUPPORTED;
   Stream* upload = nullptr;
   if ((params.flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0) {
-    if (const CUresult result = stream_for_work(params.hUploadStream, upload); result != CUDA_SUCCESS) return result;
+    if (const CUresult result = stream_for_work(params.hUploadStream, upload); result != CUDA_SUCCESS)
+      return result;
   }
   Client& client = client_of(*graph);
   const std::uint64_t name = client.mint();
@@ -131,12 +135,15 @@ CUresult graph_instantiate(CUgraphExec* handle, CUgraph graph_handle, CUDA_GRAPH
   exec->context = graph->context;
   exec->name = name;
   exec->id = next_id.fetch_add(1);
-  exec->flags = params.flags;
+  // As an H100 tells them: what was asked of the instantiation only is no flag of what was made.
+  exec->flags = params.flags & ~cuuint64_t{CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD |
+                                           CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY};
   exec->graph = graph;
   exec->graph_name = graph->name;
   exec->belongings = graph->belongings;
   exec->user_objects = graph->user_objects;
-  for (const UserReference& reference : exec->user_objects) add_references(*reference.object, reference.count);
+  for (const UserReference& reference : exec->user_objects)
+    add_references(*reference.object, reference.count);
   exec->plain.store(exec->belongings.empty());
   ++graph->execs;
   {
@@ -201,8 +208,8 @@ CUresult graph_exec_update(CUgraphExec handle, CUgraph graph_handle, CUgraphExec
   if (info == nullptr) return CUDA_ERROR_INVALID_VALUE;
   *info = {CU_GRAPH_EXEC_UPDATE_ERROR, nullptr, nullptr};
   Client& client = client_of(*graph);
-  const auto reply = client.session().call(
-      wire::GraphExecUpdate(exec->name, graph->name, client.mint(limits::kMaxHandles)));
+  const auto reply =
+      client.session().call(wire::GraphExecUpdate(exec->name, graph->name, client.mint(limits::kMaxHandles)));
   if (!reply) return to_cuda(reply.error());
   info->result = static_cast<CUgraphExecUpdateResult>(reply->result());
   const auto node_of = [&](std::uint64_t name) -> CUgraphNode {
