@@ -316,6 +316,7 @@ CUresult stream_end_capture(CUstream handle, CUgraph* out) {
   const bool invalid = capture->invalid.load(), existing = capture->existing;
   dissolve(*capture);
   graph->in_capture = false;
+  graph->known = false;  // what was described meanwhile was not all
   CUresult result = to_cuda(stream->context->client->session().call(
       wire::StreamEndCapture(stream->name, graph->name, invalid ? 1 : 0, 0)));
   if (invalid) result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;

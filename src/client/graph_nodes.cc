@@ -71,6 +71,10 @@ CUresult host_copy_for(Graph& graph, Context& context, const HostRows& rows, boo
 
 namespace {
 
+bool allocates(const Graph& graph) {
+  return !graph.belongings.allocations.empty() || !graph.belongings.frees.empty();
+}
+
 void forget_host_copy(Graph& graph, const NodeParams& params) {
   const auto* copy = std::get_if<CopyNode>(&params);
   if (copy == nullptr || copy->host.place == nullptr) return;
@@ -242,8 +246,8 @@ CUresult graph_destroy_node(CUgraphNode handle) {
   GraphNode* node;
   if (const CUresult result = find_node(handle, node); result != CUDA_SUCCESS) return result;
   Graph& graph = *node->graph;
-  const bool fixed = node->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || node->type == CU_GRAPH_NODE_TYPE_MEM_FREE;
-  if (fixed) return CUDA_ERROR_NOT_SUPPORTED;
+  // Nothing is taken out of a graph with allocation or free nodes.
+  if (allocates(graph)) return CUDA_ERROR_NOT_SUPPORTED;
   if (graph.in_capture) return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult result = learn_params(*node); result != CUDA_SUCCESS) return result;
   forget_host_copy(graph, node->params);
@@ -262,6 +266,7 @@ CUresult graph_change_edges(CUgraph handle, const CUgraphNode* from, const CUgra
   if (const CUresult result = find_graph(handle, graph); result != CUDA_SUCCESS) return result;
   if (count == 0) return CUDA_SUCCESS;
   if (from == nullptr || to == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (remove && allocates(*graph)) return CUDA_ERROR_NOT_SUPPORTED;
   if (const CUresult result = describe(*graph); result != CUDA_SUCCESS) return result;
   std::vector<wire::GraphLink> links;
   std::vector<Edge> edges = graph->edges;
