@@ -341,6 +341,7 @@ void Engine::hand_over() {
 }
 
 void Engine::wake_driver() {
+  const NoCancel no_cancel;
   driver_asleep_ = false;
   connection_->wake();
 }

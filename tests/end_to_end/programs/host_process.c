@@ -229,10 +229,21 @@ static void* exit_here(void* unused) {
   exit(7);
 }
 
+/// Until the process is over for CUDA.
+static void* use_until_the_end(void* unused) {
+  (void)unused;
+  CUdeviceptr memory;
+  cuCtxSetCurrent(context);
+  while (cuMemAlloc(&memory, 64) == CUDA_SUCCESS && cuMemsetD32(memory, 1, 16) == CUDA_SUCCESS &&
+         cuCtxSynchronize() == CUDA_SUCCESS && cuMemFree(memory) == CUDA_SUCCESS) {
+  }
+  for (;;) pause();
+}
+
 static void exit_from_another_thread(void) {
   begin();
   pthread_t thread;
-  for (size_t i = 0; i < 3; ++i) CHECK(pthread_create(&thread, NULL, keep_using, (void*)i) == 0);
+  for (size_t i = 0; i < 3; ++i) CHECK(pthread_create(&thread, NULL, use_until_the_end, NULL) == 0);
   CHECK(pthread_create(&thread, NULL, exit_here, NULL) == 0);
   for (;;) pause();
 }
