@@ -6,27 +6,33 @@
 #include "harness.h"
 
 // Every driver function the measurements use: member, exported name.
-#define AVEC_BENCH_DRIVER(X)               \
-  X(init, cuInit)                          \
-  X(device_get, cuDeviceGet)               \
-  X(device_get_count, cuDeviceGetCount)    \
-  X(device_get_name, cuDeviceGetName)      \
-  X(retain, cuDevicePrimaryCtxRetain)      \
-  X(set_current, cuCtxSetCurrent)          \
-  X(context_synchronize, cuCtxSynchronize) \
-  X(mem_get_info, cuMemGetInfo_v2)         \
-  X(mem_alloc, cuMemAlloc_v2)              \
-  X(mem_free, cuMemFree_v2)                \
-  X(host_alloc, cuMemHostAlloc)            \
-  X(host_free, cuMemFreeHost)              \
-  X(to_device, cuMemcpyHtoD_v2)            \
-  X(from_device, cuMemcpyDtoH_v2)          \
-  X(to_device_async, cuMemcpyHtoDAsync_v2) \
-  X(memset32, cuMemsetD32_v2)              \
-  X(module_load, cuModuleLoadData)         \
-  X(get_function, cuModuleGetFunction)     \
-  X(launch, cuLaunchKernel)                \
-  X(stream_create, cuStreamCreate)         \
+#define AVEC_BENCH_DRIVER(X)                         \
+  X(init, cuInit)                                    \
+  X(device_get, cuDeviceGet)                         \
+  X(device_get_count, cuDeviceGetCount)              \
+  X(device_get_name, cuDeviceGetName)                \
+  X(retain, cuDevicePrimaryCtxRetain)                \
+  X(set_current, cuCtxSetCurrent)                    \
+  X(context_synchronize, cuCtxSynchronize)           \
+  X(mem_get_info, cuMemGetInfo_v2)                   \
+  X(mem_alloc, cuMemAlloc_v2)                        \
+  X(mem_free, cuMemFree_v2)                          \
+  X(host_alloc, cuMemHostAlloc)                      \
+  X(host_free, cuMemFreeHost)                        \
+  X(to_device, cuMemcpyHtoD_v2)                      \
+  X(from_device, cuMemcpyDtoH_v2)                    \
+  X(to_device_async, cuMemcpyHtoDAsync_v2)           \
+  X(memset32, cuMemsetD32_v2)                        \
+  X(module_load, cuModuleLoadData)                   \
+  X(get_function, cuModuleGetFunction)               \
+  X(launch, cuLaunchKernel)                          \
+  X(mem_alloc_async, cuMemAllocAsync)                \
+  X(mem_free_async, cuMemFreeAsync)                  \
+  X(begin_capture, cuStreamBeginCapture_v2)          \
+  X(end_capture, cuStreamEndCapture)                 \
+  X(graph_instantiate, cuGraphInstantiateWithFlags)  \
+  X(graph_launch, cuGraphLaunch)                     \
+  X(stream_create, cuStreamCreate)                   \
   X(stream_synchronize, cuStreamSynchronize)
 
 namespace avec::bench {

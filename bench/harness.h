@@ -82,6 +82,8 @@ void measure_inference(const Options& options);
 void measure_copies(const Options& options);
 void measure_open(const Options& options);
 void measure_idle(const Options& options);
+void measure_graph(const Options& options);
+void measure_allocation(const Options& options);
 void measure_departure(const Options& options);
 /// Prints the device's name, or fails: is there a driver with a device?
 void measure_probe(const Options& options);
