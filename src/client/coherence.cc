@@ -252,6 +252,12 @@ CUresult Coherence::before_kernel(Stream& stream, ConstBytes parameters) {
   return flush(*stream.context, host_changed_.exchange(false, std::memory_order_acq_rel));
 }
 
+CUresult Coherence::node_names(Context& context, ConstBytes parameters) {
+  if (!concerned(parameters)) return CUDA_SUCCESS;
+  std::scoped_lock lock(mutex_);
+  return join_named(context, parameters);
+}
+
 CUresult Coherence::before_work(Stream& stream) {
   std::scoped_lock lock(mutex_);
   if (const CUresult result = join_waiting(*stream.context); result != CUDA_SUCCESS) return result;

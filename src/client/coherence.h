@@ -76,6 +76,9 @@ class Coherence {
   // Around work that is posted. The first two are called before it and may wait; the last after it.
   /// A kernel with this parameter buffer: buffers that it names join.
   CUresult before_kernel(Stream& stream, ConstBytes parameters);
+  /// A node of a graph with this parameter buffer: buffers that it names join now, so that a launch of
+  /// the graph need not look.
+  CUresult node_names(Context& context, ConstBytes parameters);
   /// Anything else that could read or write such memory.
   CUresult before_work(Stream& stream);
   void work_posted() { work_.fetch_add(1, std::memory_order_release); }

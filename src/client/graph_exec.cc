@@ -5,6 +5,7 @@
 #include "client/callbacks.h"
 #include "client/capture.h"
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/event.h"
 #include "client/graph.h"
@@ -72,6 +73,20 @@ CUresult launch_with_belongings(GraphExec& exec, Stream& stream) {
   return fetched;
 }
 
+/// Launches the graph; `watched`: it may use memory that the host writes, too.
+CUresult launch_graph(GraphExec& exec, Stream& stream, bool watched) {
+  Coherence& coherence = stream.context->client->coherence();
+  if (watched) {
+    if (const CUresult result = coherence.before_kernel(stream, {}); result != CUDA_SUCCESS) return result;
+  }
+  const CUresult result =
+      exec.plain.load(std::memory_order_relaxed)
+          ? to_cuda(stream.context->client->session().post(wire::GraphLaunch(exec.name, stream.name)))
+          : launch_with_belongings(exec, stream);
+  if (watched) coherence.work_posted();
+  return result;
+}
+
 }  // namespace
 
 CUresult graph_launch(CUgraphExec handle, CUstream stream_handle) {
@@ -85,9 +100,9 @@ CUresult graph_launch(CUgraphExec handle, CUstream stream_handle) {
     return CUDA_ERROR_INVALID_HANDLE;
   if (const CUresult result = uncapturable(*stream); result != CUDA_SUCCESS) [[unlikely]]
     return result;
-  if (!exec->plain.load(std::memory_order_relaxed)) [[unlikely]]
-    return launch_with_belongings(*exec, *stream);
-  return to_cuda(stream->context->client->session().post(wire::GraphLaunch(exec->name, stream->name)));
+  Client& client = *stream->context->client;
+  // Its kernels' parameters were looked at when they became nodes: buffers that they name take part.
+  return launch_graph(*exec, *stream, client.launches_watched() && client.coherence().concerned({}));
 }
 
 CUresult graph_upload(CUgraphExec handle, CUstream stream_handle) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/event.h"
 #include "client/function.h"
@@ -38,6 +39,11 @@ CUresult prepare_kernel(CUDA_KERNEL_NODE_PARAMS_v3& given, PreparedNode& node) {
   Function* function;
   const CUresult result = check_kernel(handle, shape, given.kernelParams, given.extra, function, kernel.buffer);
   if (result != CUDA_SUCCESS) return result;
+  Client& client = *function->context->client;
+  if (client.launches_watched()) {
+    const CUresult named = client.coherence().node_names(*function->context, kernel.buffer);
+    if (named != CUDA_SUCCESS) return named;
+  }
   kernel.function = given.func;
   kernel.kernel = given.func != nullptr ? nullptr : given.kern;
   kernel.shape = wire::GraphKernelParams(function->module_name, function->context->name.load(), function->index,
