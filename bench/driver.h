@@ -32,6 +32,14 @@
   X(end_capture, cuStreamEndCapture)                 \
   X(graph_instantiate, cuGraphInstantiateWithFlags)  \
   X(graph_launch, cuGraphLaunch)                     \
+  X(event_create, cuEventCreate)                     \
+  X(event_record, cuEventRecord)                     \
+  X(event_query, cuEventQuery)                       \
+  X(stream_query, cuStreamQuery)                     \
+  X(is_capturing, cuStreamIsCapturing)               \
+  X(pointer_attribute, cuPointerGetAttribute)        \
+  X(device_attribute, cuDeviceGetAttribute)          \
+  X(get_current, cuCtxGetCurrent)                    \
   X(stream_create, cuStreamCreate)                   \
   X(stream_synchronize, cuStreamSynchronize)
 

@@ -83,6 +83,7 @@ void measure_copies(const Options& options);
 void measure_open(const Options& options);
 void measure_idle(const Options& options);
 void measure_graph(const Options& options);
+void measure_queries(const Options& options);
 void measure_allocation(const Options& options);
 void measure_departure(const Options& options);
 /// Prints the device's name, or fails: is there a driver with a device?

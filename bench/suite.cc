@@ -48,6 +48,7 @@ constexpr Measurement kMeasurements[] = {
     {"launch", "launch", measure_launch, kExecutor | kNative, 1},
     {"synchronise", "launch", measure_launch_synchronise, kExecutor | kNative, 1},
     {"graph", "launch", measure_graph, kExecutor | kNative, 1},
+    {"queries", "query", measure_queries, kExecutor | kNative, 1},
     {"allocation", "memory", measure_allocation, kExecutor | kNative, 1},
     {"departure", "launch", measure_departure, kExecutor | kTcpOnly, 1},
     {"round", "inference", measure_round, kExecutor | kNative, 1},

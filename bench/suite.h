@@ -30,6 +30,7 @@ inline constexpr Part kParts[] = {
     {"rate", "Messages and posted calls per second, by batch size"},
     {"copy", "Host to device and back, pageable and pinned, by size"},
     {"launch", "Kernel launches: posted, sustained, synchronised, time to departure"},
+    {"query", "Questions that programs repeat: is it done, whose pointer is it"},
     {"memory", "Allocating and freeing device memory, also in stream order"},
     {"session", "Opening a session, its first kernel, its cost while idle"},
     {"inference", "A recorded call sequence of a network, and copy in, 100 launches, copy out"},

@@ -1,7 +1,7 @@
 // What a trace holds, as JSON: nlohmann reads it back.
 #include "client/trace.h"
 
-#include <catch2/catch.hpp>
+#include "support/catch.h"
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>

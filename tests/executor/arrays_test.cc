@@ -1,5 +1,5 @@
 // Arrays, textures and surfaces in a session: pieces of their rows, and what is refused.
-#include <catch2/catch_test_macros.hpp>
+#include "support/catch.h"
 
 #include <vector>
 

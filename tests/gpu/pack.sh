@@ -13,7 +13,7 @@ cp -r "$build"/examples/* "$to/examples/"
 mkdir -p "$to/tests/programs"
 cp "$build"/tests/programs/*_static "$build"/tests/programs/*_shared "$to/tests/programs/"
 mkdir -p "$to/tests/conformance"
-cp "$build"/tests/conformance/* "$to/tests/conformance/"
+find "$build/tests/conformance" -maxdepth 1 -type f -executable -exec cp {} "$to/tests/conformance/" \;
 cp "$build"/tests/driver_program "$to/tests/"
 git -C "$here" describe --always --dirty >"$to/commit" 2>/dev/null || true
 # Everything but the C and C++ libraries, which must be the machine's own.

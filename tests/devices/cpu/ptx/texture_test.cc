@@ -1,7 +1,7 @@
 // Textures of the interpreter: addressing, filters and formats, against values worked out by hand.
 #include "devices/cpu/ptx/texture.h"
 
-#include <catch2/catch_test_macros.hpp>
+#include "support/catch.h"
 
 #include <bit>
 #include <cstring>
