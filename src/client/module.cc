@@ -1,6 +1,7 @@
 #include "client/module.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -8,6 +9,7 @@
 #include <span>
 
 #include "base/cpu_device.h"
+#include "base/settings.h"
 #include "client/client.h"
 #include "client/coherence.h"
 #include "client/context.h"
@@ -322,8 +324,13 @@ CUresult module_get_global(CUdeviceptr* address, std::size_t* bytes, CUmodule ha
   const DeviceBlock block{reply->address(), reply->bytes(), module->context,
                           module->context->device->ordinal(), client.mint()};
   const bool managed = reply->managed() != 0 && client.coherence().possible();
-  if (!client.foreign_ranges().add(block, module->name, !client.heap().in_range(block.base), managed))
+  if (!client.foreign_ranges().add(block, module->name, !client.heap().in_range(block.base), managed)) {
+    char where[64];
+    std::snprintf(where, sizeof where, "0x%llx", static_cast<unsigned long long>(block.base));
+    say(std::string("the executor's driver placed the variable ") + name + " at " + where +
+        ", where this process has memory of its own; start the program again");
     return CUDA_ERROR_MAP_FAILED;
+  }
   if (managed) {
     if (const CUresult result = open_managed_variable(block); result != CUDA_SUCCESS) return result;
   }

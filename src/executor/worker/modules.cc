@@ -5,6 +5,7 @@
 
 #include "executor/worker/jit_options.h"
 #include "executor/worker/session.h"
+#include "fatbin/fatbin.h"
 
 namespace avec::worker {
 namespace {
@@ -24,12 +25,23 @@ Hash to_hash(const wire::ContentHash& hash) {
 
 bool same(const wire::ContentHash& a, const wire::ContentHash& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-/// Whether kernels of the image may call printf or assert.
-bool may_print(std::span<const std::byte> image) {
+bool names_printing(std::span<const std::byte> code) {
   const auto contains = [&](std::string_view word) {
-    return ::memmem(image.data(), image.size(), word.data(), word.size()) != nullptr;
+    return ::memmem(code.data(), code.size(), word.data(), word.size()) != nullptr;
   };
   return contains("vprintf") || contains("__assertfail");
+}
+
+/// Whether kernels of the image may call printf or assert; what cannot be read may.
+bool may_print(std::span<const std::byte> image) {
+  if (fatbin::image_kind(image) != fatbin::ImageKind::kContainer) return names_printing(image);
+  const auto entries = fatbin::list(image);
+  if (!entries) return true;
+  return std::ranges::any_of(*entries, [](const fatbin::Entry& entry) {
+    if (entry.compression == fatbin::Compression::kNone) return names_printing(entry.payload);
+    const auto code = fatbin::decompress(entry);
+    return !code || names_printing(*code);
+  });
 }
 
 CUresult read_attributes(const DriverTable& driver, CUfunction function, std::vector<std::int32_t>& attributes) {
