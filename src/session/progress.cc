@@ -1,11 +1,9 @@
 // The progress thread. While calls are being posted it looks every few microseconds whether
 // something waits to leave, so that posters pay no system call; when posting stops it sleeps
 // until the next post, or until the executor sends something that nobody waits for.
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 #include <ctime>
 #include <utility>
 
+#include "base/descriptor.h"
 #include "base/no_cancel.h"
 #include "session/engine.h"
 
@@ -37,8 +36,6 @@ constexpr int kDeferredGuardMs = 1;
 constexpr int kLongestSleepMs = 1000;
 /// While calls are being posted: what the executor pushes is noticed within 16 ticks.
 constexpr std::uint32_t kFlushesPerReceive = 16;
-/// Programs have fewer files open than this, most of them.
-constexpr int kHighDescriptor = 900;
 /// Looks of threads that poll, apart: a twentieth of the time goes into system calls.
 constexpr auto kLookEvery = std::chrono::microseconds(10);
 /// A connection without a descriptor is looked at so often.
@@ -53,10 +50,7 @@ void sleep_for(std::chrono::nanoseconds time) {
 }  // namespace
 
 void Engine::start_progress() {
-  progress_wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  // A program may close every descriptor and open files: what is written here must not land in them.
-  if (const int high = ::fcntl(progress_wake_.get(), F_DUPFD_CLOEXEC, kHighDescriptor); high >= 0)
-    progress_wake_.reset(high);
+  progress_wake_ = make_event();
   // The program's signals are for its own threads.
   sigset_t all, before;
   ::sigfillset(&all);
@@ -75,9 +69,7 @@ void Engine::stop_progress() {
 
 void Engine::kick_progress() {
   const NoCancel no_cancel;
-  const std::uint64_t one = 1;
-  while (::write(progress_wake_.get(), &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  signal_event(progress_wake_.get());
 }
 
 bool Engine::progress_once(bool flush_first) {
@@ -122,10 +114,7 @@ void Engine::progress_sleep() {
   }
   pollfd entries[2] = {{progress_wake_.get(), POLLIN, 0}, {descriptor, POLLIN, 0}};
   ::poll(entries, 2, timeout_ms);
-  if (entries[0].revents != 0) {
-    std::uint64_t count;
-    static_cast<void>(!::read(progress_wake_.get(), &count, sizeof count));
-  }
+  if (entries[0].revents != 0) consume_event(progress_wake_.get());
   const LockGuard guard(lock_);
   progress_asleep_ = false;
   watch_ = Watch::kNone;

@@ -95,6 +95,7 @@ CASE(other_streams_go_on_meanwhile) {
   NEED(cudaMalloc(&a, sizeof(int)));
   NEED(cudaMalloc(&b, sizeof(int)));
   NEED(cudaMemset(b, 0, sizeof(int)));
+  NEED(cudaDeviceSynchronize());  // streams that do not block do not wait for it
   cudaStream_t held, free;
   NEED(cudaStreamCreateWithFlags(&held, cudaStreamNonBlocking));
   NEED(cudaStreamCreateWithFlags(&free, cudaStreamNonBlocking));

@@ -118,6 +118,7 @@ CASE(a_synchronised_stream_has_finished_its_events) {
   int* value;
   NEED(cudaMalloc(&value, sizeof(int)));
   NEED(cudaMemset(value, 0, sizeof(int)));
+  NEED(cudaDeviceSynchronize());  // streams that do not block do not wait for it
   NEED(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   NEED(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
   NEED(cudaEventCreate(&first));
@@ -230,6 +231,7 @@ CASE(flags_that_do_not_exist) {
   SHOW(cudaEventRecordWithFlags(event, stream, 2));
   SHOW(cudaEventRecordWithFlags(event, stream, cudaEventRecordDefault));
   SHOW(cudaStreamWaitEvent(stream, event, 2));
+  NEED(cudaStreamSynchronize(stream));
   SHOW(cudaEventQuery(event));
 }
 
@@ -241,6 +243,7 @@ CASE(a_destroyed_event_that_was_waited_for) {
   int seen = 0;
   NEED(cudaMalloc(&value, sizeof(int)));
   NEED(cudaMemset(value, 0, sizeof(int)));
+  NEED(cudaDeviceSynchronize());  // streams that do not block do not wait for it
   NEED(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   NEED(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
   NEED(cudaEventCreate(&event));

@@ -33,7 +33,8 @@ constexpr ErrorText describe(cudaError_t error) {
 }  // namespace
 
 cudaError_t record_error(cudaError_t error) noexcept {
-  this_thread.last_error = error;
+  // "Not ready" is an answer: NVIDIA's runtime leaves the last error as it was (seen with 13.0).
+  if (error != cudaErrorNotReady) this_thread.last_error = error;
   return error;
 }
 

@@ -47,7 +47,7 @@ std::size_t gather(std::span<const ConstBytes> buffers, std::size_t done, std::b
 std::unique_ptr<RdmaConnection> RdmaConnection::make(std::unique_ptr<QueuePair> pair, const Parameters& peer,
                                                      const Connection& stream, TransportError& error) {
   auto wake = tcp::make_wake_descriptor();
-  Descriptor poll(::epoll_create1(EPOLL_CLOEXEC));
+  auto poll = out_of_the_way(Descriptor(::epoll_create1(EPOLL_CLOEXEC)));
   if (!wake || !poll) {
     error = {TransportErrc::kResources, errno};
     return nullptr;

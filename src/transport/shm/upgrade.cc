@@ -116,7 +116,7 @@ Address address_of(const Secret& name) {
 }
 
 Descriptor open_socket() {
-  return Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return out_of_the_way(Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
 }
 
 /// "shm://192.0.2.7:7700" for the stream "tcp://192.0.2.7:7700".

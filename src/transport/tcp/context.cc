@@ -4,7 +4,6 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -247,7 +246,8 @@ namespace {
 // Asio opens sockets that a child process inherits; ours must not leak into one, and its
 // blocking connect has no deadline, so the native calls it is.
 Descriptor open_socket(const SocketAddress& address) {
-  return Descriptor(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return out_of_the_way(
+      Descriptor(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
 }
 
 }  // namespace
@@ -387,29 +387,6 @@ int poll_until(pollfd* descriptors, nfds_t count, Deadline deadline) noexcept {
     const int ready = ::ppoll(descriptors, count, timeout, nullptr);
     if (ready >= 0 || errno != EINTR) return ready;
   }
-}
-
-Descriptor make_wake_descriptor() noexcept {
-  Descriptor wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  // A program may close every descriptor and open files: what is written here must not land in them.
-  // Beyond the numbers that programs use, where the limit allows.
-  constexpr int kHigh = 900;
-  const int high = wake ? ::fcntl(wake.get(), F_DUPFD_CLOEXEC, kHigh) : -1;
-  if (high >= 0) wake.reset(high);
-  return wake;
-}
-
-void signal_wake(int fd) noexcept {
-  const int kept = errno;
-  const std::uint64_t one = 1;
-  // Full (2^64 - 2 wakes): it is readable anyway.
-  [[maybe_unused]] const auto written = ::write(fd, &one, sizeof one);
-  errno = kept;
-}
-
-void consume_wake(int fd) noexcept {
-  std::uint64_t count = 0;
-  [[maybe_unused]] const auto got = ::read(fd, &count, sizeof count);
 }
 
 }  // namespace avec::tcp

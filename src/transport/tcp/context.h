@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "avec/transport.h"
-#include "base/handle.h"
+#include "base/descriptor.h"
 
 namespace avec::tcp {
 
@@ -78,8 +78,8 @@ TransportError setup_error(int os_error) noexcept;
 int poll_until(pollfd* descriptors, nfds_t count, Deadline deadline) noexcept;
 
 /// An eventfd for wake(); empty when the process is out of descriptors.
-Descriptor make_wake_descriptor() noexcept;
-void signal_wake(int fd) noexcept;  // async-signal-safe; keeps errno
-void consume_wake(int fd) noexcept;
+inline Descriptor make_wake_descriptor() noexcept { return make_event(); }
+inline void signal_wake(int fd) noexcept { signal_event(fd); }  // async-signal-safe; keeps errno
+inline void consume_wake(int fd) noexcept { consume_event(fd); }
 
 }  // namespace avec::tcp

@@ -32,7 +32,7 @@ Failure failed(int os_error, std::string what) {
 }
 
 Descriptor open_socket() {
-  return Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return out_of_the_way(Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
 }
 
 int connect_once(int fd, const SocketAddress& address) {
