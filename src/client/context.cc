@@ -371,7 +371,7 @@ CUresult context_enable_peer_access(CUcontext peer, unsigned flags) {
   if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
   if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
   const Context* other = find_context(peer);
-  if (other == nullptr || other == context || !other->active()) return CUDA_ERROR_INVALID_CONTEXT;
+  if (other == nullptr || !other->active()) return CUDA_ERROR_INVALID_CONTEXT;
   const CUdevice device = context->device->ordinal(), peer_device = other->device->ordinal();
   if (device == peer_device) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
   {
@@ -434,7 +434,10 @@ CUresult primary_reset(Client& client, CUdevice device) {
   Context* context = client.primary(device);
   if (context == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   std::scoped_lock lock(lifecycle());
+  const auto sticky = static_cast<CUresult>(context->error.load());
   deactivate(*context);
+  // A fault outlives the reset: until the process ends, its device can be had no more.
+  if (!client.lost() && corrupts_context(sticky)) context->error.store(CUDA_ERROR_DEVICE_UNAVAILABLE);
   return CUDA_SUCCESS;
 }
 

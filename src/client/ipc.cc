@@ -121,8 +121,8 @@ std::optional<DeviceBlock> SharedMemory::find(std::uint64_t address) const {
 CUresult event_get_handle(CUipcEventHandle* handle, CUevent event_handle) {
   Event* event = Slab<Event>::find(event_handle);
   if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if ((event->flags & CU_EVENT_INTERPROCESS) == 0) return CUDA_ERROR_INVALID_HANDLE;
+  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto reply = event->context->client->session().call(wire::IpcExportEvent(event->name));
   if (!reply) return to_cuda(reply.error());
   std::memcpy(handle, &reply->handle(), sizeof *handle);

@@ -118,6 +118,9 @@ bool of_streams(CUstreamAttrID which) {
          which == CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN;
 }
 
+/// What CUDA answers for a stream whose policy was never set.
+constexpr auto kPolicyNotSet = static_cast<CUsynchronizationPolicy>(-1);
+
 /// Posts the attribute and remembers it.
 CUresult set_attribute(Stream& stream, CUlaunchAttribute attribute) {
   wire::LaunchAttribute sent;
@@ -151,7 +154,7 @@ CUresult stream_get_attribute(CUstream handle, CUstreamAttrID which, CUstreamAtt
   }
   std::memset(static_cast<void*>(value), 0, sizeof *value);
   if (which == CU_STREAM_ATTRIBUTE_PRIORITY) value->priority = stream->priority;
-  if (which == CU_STREAM_ATTRIBUTE_SYNCHRONIZATION_POLICY) value->syncPolicy = CU_SYNC_POLICY_AUTO;
+  if (which == CU_STREAM_ATTRIBUTE_SYNCHRONIZATION_POLICY) value->syncPolicy = kPolicyNotSet;
   if (which == CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP) value->memSyncDomainMap.remote = kDefaultRemoteDomain;
   return CUDA_SUCCESS;
 }

@@ -107,9 +107,14 @@ CUresult library_load(Client& client, CUlibrary* handle, const void* image, JitO
   Context* context;
   if (made != CUDA_SUCCESS || !text || usable_context(context) != CUDA_SUCCESS) return made;
   Library* library = Slab<Library>::find(*handle);
-  std::scoped_lock lock(library->mutex);
-  Module* module;
-  return module_in_locked(*library, *context, options, module);
+  CUresult result;
+  {
+    std::scoped_lock lock(library->mutex);
+    Module* module;
+    result = module_in_locked(*library, *context, options, module);
+  }
+  if (result != CUDA_SUCCESS) library_unload(*handle);
+  return result;
 }
 
 CUresult library_load_file(Client& client, CUlibrary* handle, const char* path, JitOptions) {
@@ -216,9 +221,9 @@ CUresult library_get_managed(CUdeviceptr* address, std::size_t* bytes, CUlibrary
 }
 
 // Function pointers that host and device share: CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS is 0.
-CUresult library_get_unified_function(void** function, CUlibrary library, const char* symbol) {
+CUresult library_get_unified_function(void**, CUlibrary library, const char*) {
   if (Slab<Library>::find(library) == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  return function == nullptr || symbol == nullptr ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_FOUND;
+  return CUDA_ERROR_INVALID_VALUE;  // as for a symbol that is no such function
 }
 
 CUresult function_in(Context& context, CUkernel handle, Function*& function) {

@@ -126,7 +126,7 @@ TEST_CASE("rows with a pitch on the host arrive tight and go back into their pla
   back.srcPitch = 49;
   CHECK(copy_2d(back, nullptr, kSynchronous) == CUDA_ERROR_INVALID_VALUE);
   back.srcMemoryType = CU_MEMORYTYPE_ARRAY;
-  CHECK(copy_2d(back, nullptr, kSynchronous) == CUDA_ERROR_NOT_SUPPORTED);
+  CHECK(copy_2d(back, nullptr, kSynchronous) == CUDA_ERROR_INVALID_HANDLE);  // no array
 }
 
 TEST_CASE("an asynchronous copy into pinned memory does not wait, into pageable memory it does") {
@@ -162,7 +162,7 @@ TEST_CASE("an error of a posted call is returned by the next synchronising call,
   CHECK(context_synchronize() == CUDA_SUCCESS);
 }
 
-TEST_CASE("an error that corrupts the context stays until the context is reset") {
+TEST_CASE("an error that corrupts the context stays, after a reset the device is unavailable") {
   Fixture f;
   f.session->fail_next<wire::ContextSynchronize>(CUDA_ERROR_ILLEGAL_ADDRESS);
   CHECK(context_synchronize() == CUDA_ERROR_ILLEGAL_ADDRESS);
@@ -170,8 +170,10 @@ TEST_CASE("an error that corrupts the context stays until the context is reset")
   CHECK(memory_allocate(&address, 16) == CUDA_ERROR_ILLEGAL_ADDRESS);
   CHECK(context_synchronize() == CUDA_ERROR_ILLEGAL_ADDRESS);
   REQUIRE(primary_reset(f.client, 0) == CUDA_SUCCESS);
-  REQUIRE(primary_retain(f.client, &f.context, 0) == CUDA_SUCCESS);
-  CHECK(memory_allocate(&address, 16) == CUDA_SUCCESS);
+  CHECK(memory_allocate(&address, 16) == CUDA_ERROR_DEVICE_UNAVAILABLE);
+  CHECK(primary_retain(f.client, &f.context, 0) == CUDA_ERROR_DEVICE_UNAVAILABLE);
+  REQUIRE(primary_reset(f.client, 0) == CUDA_SUCCESS);
+  CHECK(primary_retain(f.client, &f.context, 0) == CUDA_ERROR_DEVICE_UNAVAILABLE);
 }
 
 TEST_CASE("after the session is lost every call says so, also after a reset") {

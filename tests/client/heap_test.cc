@@ -166,7 +166,7 @@ TEST_CASE("pinned memory is writable, known, and gone after it is freed") {
   static_cast<char*>(pointer)[9999] = 1;
   unsigned flags = 0;
   CHECK(host_get_flags(&flags, static_cast<char*>(pointer) + 5000) == CUDA_SUCCESS);
-  CHECK(flags == CU_MEMHOSTALLOC_PORTABLE);
+  CHECK(flags == (CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP));  // unified addressing maps all of it
   int type = 0;
   CHECK(pointer_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, reinterpret_cast<CUdeviceptr>(pointer)) ==
         CUDA_SUCCESS);

@@ -66,7 +66,7 @@ CASE(work_behind_a_fault_is_not_done) {
   say("value %d", value);
   SHOW(cudaStreamSynchronize(0));
 }
-CASE(a_reset_mends_a_fault) {
+CASE(a_reset_mends_no_fault) {
   trap_now<<<1, 1>>>();
   SHOW(cudaDeviceSynchronize());
   SHOW(cudaDeviceReset());

@@ -44,7 +44,8 @@ extern "C" CUresult cuGetProcAddress_v2(const char* symbol, void** function, int
               : found == kNoSuchName ? CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND
                                      : CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
   }
-  return found == kFound ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  // Where the status tells, a function that is not there is an answer and no error.
+  return found == kFound || status != nullptr ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
 extern "C" CUresult cuGetProcAddress(const char* symbol, void** function, int version, cuuint64_t flags) {

@@ -119,7 +119,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags) {
   return in_context([&]() -> CUresult {
     CUcontext context = nullptr;
     CUdevice own = 0;
-    if (cuCtxGetDevice(&own) == CUDA_SUCCESS && own == handle) return CUDA_ERROR_INVALID_DEVICE;
+    if (cuCtxGetDevice(&own) == CUDA_SUCCESS && own == handle) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
     if (const CUresult got = primary_context(peer, &context); got != CUDA_SUCCESS) return got;
     return cuCtxEnablePeerAccess(context, flags);
   });

@@ -112,6 +112,6 @@ TEST_CASE("Peer access is enabled once and disabled once") {
   GIVES(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED, cuCtxEnablePeerAccess(second.handle, 0));
   OK(cuCtxDisablePeerAccess(second.handle));
   GIVES(CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, cuCtxDisablePeerAccess(second.handle));
-  GIVES(CUDA_ERROR_INVALID_CONTEXT, cuCtxEnablePeerAccess(first.handle, 0));
+  GIVES(CUDA_ERROR_PEER_ACCESS_UNSUPPORTED, cuCtxEnablePeerAccess(first.handle, 0));
   GIVES(CUDA_ERROR_INVALID_VALUE, cuCtxEnablePeerAccess(second.handle, 1));
 }

@@ -253,7 +253,7 @@ CUresult cuCtxEnablePeerAccess(CUcontext peer_handle, unsigned flags) {
   if (const auto error = current(context)) return error;
   if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
   const auto peer = state().contexts.find(peer_handle);
-  if (!peer || peer == context || !peer->alive.load()) return CUDA_ERROR_INVALID_CONTEXT;
+  if (!peer || !peer->alive.load()) return CUDA_ERROR_INVALID_CONTEXT;
   if (&peer->device == &context->device) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
   const std::uint32_t bit = 1u << peer->device.ordinal;
   return context->peer_devices.fetch_or(bit) & bit ? CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED : CUDA_SUCCESS;

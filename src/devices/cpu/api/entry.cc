@@ -73,7 +73,8 @@ CUresult cuGetProcAddress_v2(const char* symbol, void** function, int version, c
   const Lookup found = look_up(symbol, version, (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0);
   *function = found.function;
   if (status != nullptr) *status = found.status;
-  return found.function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  // Where the status tells, a function that is not there is an answer and no error.
+  return found.function != nullptr || status != nullptr ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
 #undef cuGetProcAddress

@@ -125,8 +125,8 @@ CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent from, CUevent to) {
 CUresult cuIpcGetEventHandle(CUipcEventHandle* handle, CUevent event_handle) {
   std::shared_ptr<Event> event;
   if (const auto error = event_of(event_handle, event)) return error;
-  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (!event->shared) return CUDA_ERROR_INVALID_HANDLE;
+  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
   *handle = event->shared->handle();
   return CUDA_SUCCESS;
 }

@@ -118,7 +118,7 @@ CUresult cuStreamGetAttribute(CUstream handle, CUstreamAttrID which, CUstreamAtt
   } else if (which == CU_STREAM_ATTRIBUTE_PRIORITY) {
     value->priority = stream->priority;
   } else if (which == CU_STREAM_ATTRIBUTE_SYNCHRONIZATION_POLICY) {
-    value->syncPolicy = CU_SYNC_POLICY_AUTO;
+    value->syncPolicy = static_cast<CUsynchronizationPolicy>(-1);  // never set
   } else if (which == CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP) {
     value->memSyncDomainMap.remote = 1;
   }
