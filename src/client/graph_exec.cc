@@ -58,7 +58,13 @@ CUresult launch_with_belongings(GraphExec& exec, Stream& stream) {
   if (const CUresult result = change_allocations(exec); result != CUDA_SUCCESS) return result;
   exec.launched.store(true);
   exec.last_stream = handle_of(&stream);
-  const bool copies = !exec.belongings.copies.empty();
+  const bool exchanges = !exec.belongings.copies.empty() && !exec.belongings.functions.empty();
+  const bool copies = !exec.belongings.copies.empty() && !exchanges;
+  std::shared_ptr<HostExchange> exchange;
+  if (exchanges) {
+    take_host_copies(exec, stream);
+    if (const CUresult result = begin_exchange(exec, stream, exchange); result != CUDA_SUCCESS) return result;
+  }
   if (copies) {
     if (const CUresult result = send_host_copies(exec, stream); result != CUDA_SUCCESS) return result;
   }
@@ -68,7 +74,11 @@ CUresult launch_with_belongings(GraphExec& exec, Stream& stream) {
     session.expect_pushes(-calls);
     return result;
   }
-  const CUresult fetched = copies ? fetch_host_copies(exec, stream) : CUDA_SUCCESS;
+  CUresult fetched = copies ? fetch_host_copies(exec, stream) : CUDA_SUCCESS;
+  if (exchanges) {
+    fetched = end_exchange(exchange, stream);
+    leave_host_copies(exec, stream);
+  }
   record_events(exec, stream);
   return fetched;
 }

@@ -199,32 +199,21 @@ CUresult capture_free(Stream& stream, CUdeviceptr address) {
 
 // ---- around a launch ------------------------------------------------------------------------
 
+namespace {
+
 /// A launch of another stream may still read or write the places: this one comes after it.
-CUresult send_host_copies(GraphExec& exec, Stream& stream) {
-  session::Session& session = stream.context->client->session();
-  std::scoped_lock lock(last_use_mutex);
+void wait_for_places(GraphExec& exec, Stream& stream) {
   std::uint64_t waited = 0;
   for (const HostCopyUse& copy : exec.belongings.copies) {
     const HostCopy& place = *copy.place;
     if (place.last_event == 0 || place.last_stream == stream.name || place.last_event == waited) continue;
     waited = place.last_event;
-    (void)session.post(wire::StreamWaitEvent(stream.name, waited, 0, 0));
+    (void)stream.context->client->session().post(wire::StreamWaitEvent(stream.name, waited, 0, 0));
   }
-  for (const HostCopyUse& copy : exec.belongings.copies) {
-    // What a conditional node does not write comes back as it was.
-    if (copy.to_device == 0 && !(copy.may_not_run && copy.from_device != 0)) continue;
-    if (const CUresult result = send(copy, stream); result != CUDA_SUCCESS) return result;
-  }
-  return CUDA_SUCCESS;
 }
 
-CUresult fetch_host_copies(GraphExec& exec, Stream& stream) {
+void note_use(GraphExec& exec, Stream& stream) {
   session::Session& session = stream.context->client->session();
-  std::scoped_lock lock(last_use_mutex);
-  CUresult result = CUDA_SUCCESS;
-  for (const HostCopyUse& copy : exec.belongings.copies) {
-    if (copy.from_device != 0 && result == CUDA_SUCCESS) result = fetch(copy, stream);
-  }
   if (exec.event == 0) {
     exec.event = stream.context->client->mint();
     (void)session.post(wire::EventCreate(exec.event, exec.context->name.load(), CU_EVENT_DISABLE_TIMING, 0));
@@ -234,6 +223,38 @@ CUresult fetch_host_copies(GraphExec& exec, Stream& stream) {
     copy.place->last_stream = stream.name;
     copy.place->last_event = exec.event;
   }
+}
+
+}  // namespace
+
+void take_host_copies(GraphExec& exec, Stream& stream) {
+  std::scoped_lock lock(last_use_mutex);
+  wait_for_places(exec, stream);
+}
+
+void leave_host_copies(GraphExec& exec, Stream& stream) {
+  std::scoped_lock lock(last_use_mutex);
+  note_use(exec, stream);
+}
+
+CUresult send_host_copies(GraphExec& exec, Stream& stream) {
+  std::scoped_lock lock(last_use_mutex);
+  wait_for_places(exec, stream);
+  for (const HostCopyUse& copy : exec.belongings.copies) {
+    // What a conditional node does not write comes back as it was.
+    if (copy.to_device == 0 && !(copy.may_not_run && copy.from_device != 0)) continue;
+    if (const CUresult result = send(copy, stream); result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult fetch_host_copies(GraphExec& exec, Stream& stream) {
+  std::scoped_lock lock(last_use_mutex);
+  CUresult result = CUDA_SUCCESS;
+  for (const HostCopyUse& copy : exec.belongings.copies) {
+    if (copy.from_device != 0 && result == CUDA_SUCCESS) result = fetch(copy, stream);
+  }
+  note_use(exec, stream);
   return result;
 }
 

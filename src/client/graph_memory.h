@@ -15,6 +15,7 @@ namespace avec::client {
 struct Context;
 struct Stream;
 struct GraphExec;
+class Client;
 class Device;
 
 /// Rows of this process's memory: `rows` rows make a slice, of which `height` are meant.
@@ -55,6 +56,17 @@ CUresult make_host_copy(Context& context, std::uint64_t bytes, std::shared_ptr<H
 /// Before and behind a launch in the stream.
 CUresult send_host_copies(GraphExec& exec, Stream& stream);
 CUresult fetch_host_copies(GraphExec& exec, Stream& stream);
+/// The launch comes after what used its places last, and whoever uses them next after it.
+void take_host_copies(GraphExec& exec, Stream& stream);
+void leave_host_copies(GraphExec& exec, Stream& stream);
+
+/// The same for a graph with host functions (graph_exchange.cc): before and behind the launch, and around
+/// each function, on the thread of host nodes.
+struct HostExchange;
+CUresult begin_exchange(GraphExec& exec, Stream& stream, std::shared_ptr<HostExchange>& made);
+CUresult end_exchange(const std::shared_ptr<HostExchange>& exchange, Stream& stream);
+void exchange_before_function(Client& client, std::uint64_t function);
+void exchange_after_function(Client& client, std::uint64_t function);
 
 /// What an allocation node allocates: there from its making on, for as long as the graph or an executable
 /// graph of it exists, and until it is freed.

@@ -12,6 +12,7 @@
 
 #include "client/callbacks.h"
 #include "client/client.h"
+#include "client/graph_memory.h"
 #include "session/session.h"
 
 namespace avec::client {
@@ -97,9 +98,11 @@ class Runner {
       // At exit nothing runs any more: what a host function uses may be destroyed already.
       call.client->session().expect_pushes(-1);
       if (function != nullptr && !call.client->closed()) {
+        exchange_before_function(*call.client, call.function);
         in_host_function = true;
         function->run();
         in_host_function = false;
+        exchange_after_function(*call.client, call.function);
       }
       (void)call.client->session().post(wire::HostCallDone(call.call));
       lock.lock();

@@ -198,3 +198,56 @@ CASE(bytes_pass_through_host_memory_within_a_graph) {
   NEED(cudaMemcpy(&value, second, 4, cudaMemcpyDeviceToHost));
   say("%d %d", between, value);
 }
+
+struct Doubled {
+  int *from, *to;
+};
+static void CUDART_CB double_it(void* data) {
+  const auto* ints = static_cast<Doubled*>(data);
+  *ints->to = *ints->from * 2;
+}
+
+CASE(functions_between_copies_see_and_make_their_bytes) {
+  int* memory = device_ints(1);
+  int* host = nullptr;
+  NEED(cudaMallocHost(&host, 3 * sizeof(int)));
+  Doubled middle{host + 1, host + 1}, last{host + 2, host};
+  cudaStream_t stream = make_stream();
+  cudaGraph_t graph = nullptr;
+  NEED(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  NEED(cudaMemcpyAsync(memory, host, 4, cudaMemcpyHostToDevice, stream));
+  add<<<1, 1, 0, stream>>>(memory, 1);
+  NEED(cudaMemcpyAsync(host + 1, memory, 4, cudaMemcpyDeviceToHost, stream));
+  NEED(cudaLaunchHostFunc(stream, double_it, &middle));
+  NEED(cudaMemcpyAsync(memory, host + 1, 4, cudaMemcpyHostToDevice, stream));
+  add<<<1, 1, 0, stream>>>(memory, 100);
+  NEED(cudaMemcpyAsync(host + 2, memory, 4, cudaMemcpyDeviceToHost, stream));
+  NEED(cudaLaunchHostFunc(stream, double_it, &last));
+  SHOW(cudaStreamEndCapture(stream, &graph));
+  cudaGraphExec_t exec = instantiate(graph);
+  host[0] = 5, host[1] = host[2] = -1;
+  SHOW(cudaGraphLaunch(exec, stream));
+  SHOW(cudaStreamSynchronize(stream));
+  say("%d %d %d", host[0], host[1], host[2]);
+  host[0] = 1;
+  SHOW(cudaGraphLaunch(exec, stream));
+  SHOW(cudaGraphLaunch(exec, stream));
+  SHOW(cudaStreamSynchronize(stream));
+  say("%d %d %d", host[0], host[1], host[2]);
+}
+
+CASE(what_a_function_wrote_last_stays) {
+  int* memory = device_ints(1);
+  std::vector<int> host(2, 7);
+  Doubled both{&host[0], &host[0]};
+  cudaStream_t stream = make_stream();
+  cudaGraph_t graph = nullptr;
+  NEED(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  add<<<1, 1, 0, stream>>>(memory, 21);
+  NEED(cudaMemcpyAsync(&host[0], memory, 4, cudaMemcpyDeviceToHost, stream));
+  NEED(cudaLaunchHostFunc(stream, double_it, &both));
+  NEED(cudaStreamEndCapture(stream, &graph));
+  SHOW(cudaGraphLaunch(instantiate(graph), stream));
+  SHOW(cudaStreamSynchronize(stream));
+  say("%d %d", host[0], host[1]);
+}
