@@ -158,8 +158,8 @@ CUresult texture_get_view(CUDA_RESOURCE_VIEW_DESC* view, CUtexObject object) {
   CUresult result;
   const auto texture = find(&Registry::textures, object, result);
   if (!texture) return result;
-  if (view == nullptr || !texture->view) return CUDA_ERROR_INVALID_VALUE;
-  *view = *texture->view;
+  if (view == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *view = texture->view.value_or(CUDA_RESOURCE_VIEW_DESC{});  // one without a view: success, too
   return CUDA_SUCCESS;
 }
 

@@ -50,15 +50,13 @@ CUresult check_descriptor(const CUDA_ARRAY3D_DESCRIPTOR& d) {
   if ((d.Flags & (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)) != 0) return CUDA_ERROR_NOT_SUPPORTED;
   if ((d.Flags & ~kFlags) != 0) return CUDA_ERROR_INVALID_VALUE;
   const ArrayFormat format = array_format(static_cast<std::uint32_t>(d.Format));
-  const bool planes = d.Format == CU_AD_FORMAT_NV12;
-  if (!format.known() && !planes) return CUDA_ERROR_INVALID_VALUE;
-  if (planes ? d.NumChannels != 3 : format.channels != 0 ? d.NumChannels != format.channels
-                                  : d.NumChannels != 1 && d.NumChannels != 2 && d.NumChannels != 4)
+  if (!format.known()) return CUDA_ERROR_INVALID_VALUE;  // of several planes (NV12), too: an H100 has none
+  if (format.channels != 0 ? d.NumChannels != format.channels
+                           : d.NumChannels != 1 && d.NumChannels != 2 && d.NumChannels != 4)
     return CUDA_ERROR_INVALID_VALUE;
   if (!extents_fit(d)) return CUDA_ERROR_INVALID_VALUE;
   const bool flat = d.Height != 0 && d.Depth == 0;
   if ((d.Flags & CUDA_ARRAY3D_TEXTURE_GATHER) != 0 && !flat) return CUDA_ERROR_INVALID_VALUE;
-  if (planes && (!flat || d.Width % 2 != 0 || d.Height % 2 != 0)) return CUDA_ERROR_INVALID_VALUE;
   return CUDA_SUCCESS;
 }
 

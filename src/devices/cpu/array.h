@@ -1,5 +1,5 @@
 // Arrays, mipmapped arrays, texture and surface objects. An array is rows one behind the other in
-// host memory; levels and planes are arrays over parts of the same storage.
+// host memory; levels are arrays over parts of the same storage.
 #pragma once
 
 #include <cuda.h>
@@ -39,11 +39,10 @@ struct Array {
   std::uintptr_t handle = 0;
   std::shared_ptr<Context> context;
   CUDA_ARRAY3D_DESCRIPTOR descriptor{};
-  ArrayShape shape;  ///< all 0: of several planes
+  ArrayShape shape;
   std::shared_ptr<ArrayStorage> storage;
   std::uint64_t offset = 0;  ///< in the storage
-  bool part = false;         ///< a level or a plane: it ends with the whole
-  std::vector<std::uintptr_t> planes;
+  bool part = false;         ///< a level: it ends with the whole
 
   std::byte* data() const { return storage->data() + offset; }
   unsigned element_bytes() const {

@@ -197,7 +197,12 @@ cudaError_t cudaArrayGetInfo(cudaChannelFormatDesc* channels, cudaExtent* extent
   return in_context([&] {
     CUDA_ARRAY3D_DESCRIPTOR descriptor;
     const CUresult result = cuArray3DGetDescriptor(&descriptor, driver_array(array));
-    if (result != CUDA_SUCCESS) return result;
+    if (result != CUDA_SUCCESS) {  // NVIDIA's runtime writes zeros, too
+      if (channels != nullptr) *channels = {};
+      if (extent != nullptr) *extent = {};
+      if (flags != nullptr) *flags = 0;
+      return result;
+    }
     if (channels != nullptr) *channels = channels_of(descriptor.Format, descriptor.NumChannels);
     if (extent != nullptr) *extent = {descriptor.Width, descriptor.Height, descriptor.Depth};
     if (flags != nullptr) *flags = descriptor.Flags;

@@ -200,7 +200,7 @@ cudaError_t copy_3d_array(const cudaMemcpy3DParms& p, CUstream stream, Completio
     const bool pitch_too_small = (p.srcArray == nullptr && copy.srcPitch < copy.WidthInBytes + copy.srcXInBytes) ||
                                  (p.dstArray == nullptr && copy.dstPitch < copy.WidthInBytes + copy.dstXInBytes);
     if (copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0) return cudaSuccess;
-    if (pitch_too_small) return cudaErrorInvalidPitchValue;
+    if (pitch_too_small) return cudaErrorInvalidValue;  // beside an array, unlike in copies of memory
     const bool synchronous = completion == Completion::kSynchronous;
     if (synchronous && stream == nullptr) return to_runtime(cuMemcpy3D_v2(&copy));
     const CUresult copied = cuMemcpy3DAsync_v2(&copy, stream);

@@ -3,6 +3,7 @@
 
 #include "api.h"
 #include "array.h"
+#include "base/array_format.h"
 
 using namespace avec::runtime;
 
@@ -86,6 +87,7 @@ CUDA_TEXTURE_DESC to_driver(const cudaTextureDesc& from) {
   return to;
 }
 
+/// Without the border's colour, which NVIDIA's runtime does not tell either.
 cudaTextureDesc from_driver(const CUDA_TEXTURE_DESC& from) {
   cudaTextureDesc to{};
   const auto has = [&](unsigned flag) { return (from.flags & flag) != 0 ? 1 : 0; };
@@ -101,8 +103,26 @@ cudaTextureDesc from_driver(const CUDA_TEXTURE_DESC& from) {
   to.mipmapLevelBias = from.mipmapLevelBias;
   to.minMipmapLevelClamp = from.minMipmapLevelClamp;
   to.maxMipmapLevelClamp = from.maxMipmapLevelClamp;
-  std::copy_n(from.borderColor, 4, to.borderColor);
   return to;
+}
+
+/// Integers that are read as they are cannot be filtered. The driver takes such a sampler and reads points.
+bool filters_integers(const CUDA_RESOURCE_DESC& what, const cudaTextureDesc& how) {
+  if (how.filterMode != cudaFilterModeLinear || how.readMode != cudaReadModeElementType) return false;
+  CUDA_ARRAY3D_DESCRIPTOR d{};
+  switch (what.resType) {
+    case CU_RESOURCE_TYPE_ARRAY:
+      if (cuArray3DGetDescriptor(&d, what.res.array.hArray) != CUDA_SUCCESS) return false;
+      break;
+    case CU_RESOURCE_TYPE_PITCH2D:
+      d.Format = what.res.pitch2D.format;
+      break;
+    default:
+      return false;  // linear memory is never filtered, and levels have no description here
+  }
+  const avec::ArrayFormat format = avec::array_format(static_cast<unsigned>(d.Format));
+  return format.known() &&
+         (format.kind == avec::ChannelKind::kUnsigned || format.kind == avec::ChannelKind::kSigned);
 }
 
 CUDA_RESOURCE_VIEW_DESC to_driver(const cudaResourceViewDesc& from) {
@@ -123,10 +143,13 @@ CUDA_RESOURCE_VIEW_DESC to_driver(const cudaResourceViewDesc& from) {
 cudaError_t cudaCreateTextureObject(cudaTextureObject_t* object, const cudaResourceDesc* resource,
                                     const cudaTextureDesc* sampler, const cudaResourceViewDesc* view) {
   AVEC_COUNTED;
-  if (object == nullptr || resource == nullptr || sampler == nullptr) return done(cudaErrorInvalidValue);
+  if (object == nullptr || resource == nullptr) return done(cudaErrorInvalidValue);
+  if (sampler == nullptr) return done(cudaErrorInvalidResourceHandle);
   return in_context([&]() -> cudaError_t {
     CUDA_RESOURCE_DESC what;
     if (const cudaError_t error = to_driver(*resource, &what); error != cudaSuccess) return error;
+    // A view may name another kind of channels: then it is the driver that judges.
+    if (view == nullptr && filters_integers(what, *sampler)) return cudaErrorInvalidFilterSetting;
     const CUDA_TEXTURE_DESC how = to_driver(*sampler);
     CUDA_RESOURCE_VIEW_DESC seen;
     if (view != nullptr) seen = to_driver(*view);

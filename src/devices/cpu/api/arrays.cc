@@ -23,33 +23,14 @@ std::shared_ptr<Array> make_array(const ContextRef& context, const CUDA_ARRAY3D_
   return array;
 }
 
-/// NV12: a plane of brightness and, half as wide and high, one of two colours.
-std::vector<CUDA_ARRAY3D_DESCRIPTOR> planes_of(const CUDA_ARRAY3D_DESCRIPTOR& d) {
-  if (d.Format != CU_AD_FORMAT_NV12) return {};
-  return {{d.Width, d.Height, 0, CU_AD_FORMAT_UNSIGNED_INT8, 1, d.Flags},
-          {d.Width / 2, d.Height / 2, 0, CU_AD_FORMAT_UNSIGNED_INT8, 2, d.Flags}};
-}
-
 CUresult create(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR& descriptor) {
   ContextRef context;
   if (const auto error = current(context)) return error;
   if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (const auto error = check_descriptor(descriptor)) return error;
   const auto array = make_array(context, descriptor);
-  const auto planes = planes_of(descriptor);
-  std::uint64_t bytes = bytes_of(array->shape);
-  for (const auto& plane : planes) bytes += bytes_of(shape_of(plane));
-  array->storage = ArrayStorage::make(context->device, bytes);
+  array->storage = ArrayStorage::make(context->device, bytes_of(array->shape));
   if (!array->storage) return CUDA_ERROR_OUT_OF_MEMORY;
-  std::uint64_t offset = 0;
-  for (const auto& descriptor_of_plane : planes) {
-    const auto plane = make_array(context, descriptor_of_plane);
-    plane->storage = array->storage;
-    plane->offset = offset;
-    plane->part = true;
-    offset += bytes_of(plane->shape);
-    array->planes.push_back(state().arrays.add(plane));
-  }
   *handle = as_handle<CUarray>(state().arrays.add(array));
   return CUDA_SUCCESS;
 }
@@ -86,7 +67,6 @@ CUresult cuArrayDestroy(CUarray handle) {
   const auto array = state().arrays.find(handle);
   if (!array || array->part) return CUDA_ERROR_INVALID_HANDLE;
   wait_for_device(array->context);
-  for (const std::uintptr_t plane : array->planes) state().arrays.remove(as_handle<void*>(plane));
   return state().arrays.remove(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
@@ -109,13 +89,10 @@ CUresult cuArray3DGetDescriptor_v2(CUDA_ARRAY3D_DESCRIPTOR* d, CUarray handle) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuArrayGetPlane(CUarray* plane, CUarray handle, unsigned index) {
+// Only of formats of several planes, which there are none of.
+CUresult cuArrayGetPlane(CUarray*, CUarray handle, unsigned) {
   if (const auto error = initialised()) return error;
-  const auto array = state().arrays.find(handle);
-  if (!array) return CUDA_ERROR_INVALID_HANDLE;
-  if (plane == nullptr || index >= array->planes.size()) return CUDA_ERROR_INVALID_VALUE;
-  *plane = as_handle<CUarray>(array->planes[index]);
-  return CUDA_SUCCESS;
+  return state().arrays.find(handle) ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
 }
 
 CUresult cuArrayGetSparseProperties(CUDA_ARRAY_SPARSE_PROPERTIES*, CUarray handle) {
@@ -134,7 +111,6 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray* handle, const CUDA_ARRAY3D_DES
   if (const auto error = current(context)) return error;
   if (handle == nullptr || d == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (const auto error = check_descriptor(*d)) return error;
-  if (d->Format == CU_AD_FORMAT_NV12) return CUDA_ERROR_INVALID_VALUE;
   const bool layered = (d->Flags & (CUDA_ARRAY3D_LAYERED | CUDA_ARRAY3D_CUBEMAP)) != 0;
   const std::size_t longest = std::max({d->Width, d->Height, layered ? std::size_t{0} : d->Depth});
   const unsigned most = static_cast<unsigned>(std::bit_width(longest));

@@ -27,7 +27,6 @@ CUresult side_in_array(const End& end, const Extent& extent, Side& side) {
   const auto array = state().arrays.find(end.array);
   if (!array) return CUDA_ERROR_INVALID_HANDLE;
   const avec::ArrayShape& shape = array->shape;
-  if (shape.row_bytes == 0) return CUDA_ERROR_INVALID_VALUE;  // of several planes
   if (end.x % array->element_bytes() != 0 || extent.width % array->element_bytes() != 0) return CUDA_ERROR_INVALID_VALUE;
   if (!within(end.x, extent.width, shape.row_bytes) || !within(end.y, extent.height, shape.rows) ||
       !within(end.z, extent.depth, shape.slices))

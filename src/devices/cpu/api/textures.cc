@@ -91,7 +91,7 @@ CUresult use_view(const CUDA_RESOURCE_VIEW_DESC& view, avec::cpu::ptx::Texture& 
   }
   if (view.lastMipmapLevel >= texture.levels.size() || view.firstMipmapLevel > view.lastMipmapLevel)
     return CUDA_ERROR_INVALID_VALUE;
-  if (view.width != texture.levels.front().width) return CUDA_ERROR_INVALID_VALUE;
+  if (view.width != texture.levels[view.firstMipmapLevel].width) return CUDA_ERROR_INVALID_VALUE;
   texture.levels = {texture.levels.begin() + view.firstMipmapLevel, texture.levels.begin() + view.lastMipmapLevel + 1};
   if (!layered) return CUDA_SUCCESS;
   if (view.firstLayer > view.lastLayer || view.lastLayer >= texture.levels.front().depth) return CUDA_ERROR_INVALID_VALUE;
@@ -122,11 +122,7 @@ CUresult use_sampler(const CUDA_TEXTURE_DESC& sampler, avec::cpu::ptx::Texture& 
   texture.min_level = sampler.minMipmapLevelClamp;
   texture.max_level = sampler.maxMipmapLevelClamp;
   std::copy_n(sampler.borderColor, 4, texture.border.begin());
-  const bool integers = texture.format.kind == ChannelKind::kUnsigned || texture.format.kind == ChannelKind::kSigned;
-  // Integers as they are cannot be filtered.
-  const bool as_they_are = integers && (texture.as_integer || texture.format.channel_bytes == 4);
-  if (as_they_are && texture.linear && !texture.linear_memory) return CUDA_ERROR_INVALID_VALUE;
-  return CUDA_SUCCESS;
+  return CUDA_SUCCESS;  // a linear filter of integers as they are, too: points are read
 }
 
 CUresult use_resource(const Context& context, TextureObject& object, avec::cpu::ptx::Texture& texture, bool& layered) {
@@ -216,8 +212,8 @@ CUresult cuTexObjectGetTextureDesc(CUDA_TEXTURE_DESC* sampler, CUtexObject value
 CUresult cuTexObjectGetResourceViewDesc(CUDA_RESOURCE_VIEW_DESC* view, CUtexObject value) {
   std::shared_ptr<TextureObject> object;
   if (const auto error = find(state().textures, value, object)) return error;
-  if (view == nullptr || !object->view) return CUDA_ERROR_INVALID_VALUE;
-  *view = *object->view;
+  if (view == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *view = object->view.value_or(CUDA_RESOURCE_VIEW_DESC{});  // as a GPU's driver: success without one
   return CUDA_SUCCESS;
 }
 
@@ -228,8 +224,7 @@ CUresult cuSurfObjectCreate(CUsurfObject* value, const CUDA_RESOURCE_DESC* resou
     return CUDA_ERROR_INVALID_VALUE;
   const auto array = state().arrays.find(resource->res.array.hArray);
   if (!array) return CUDA_ERROR_INVALID_HANDLE;
-  if ((array->descriptor.Flags & CUDA_ARRAY3D_SURFACE_LDST) == 0 || array->shape.row_bytes == 0)
-    return CUDA_ERROR_INVALID_VALUE;
+  // Without CUDA_ARRAY3D_SURFACE_LDST, too: a GPU's driver does not ask for it.
   const auto surface = std::make_shared<avec::cpu::ptx::Surface>();
   surface->image = image_of(*array);
   surface->element_bytes = array->element_bytes();

@@ -172,6 +172,7 @@ class Level {
     }
   }
   unsigned dimensions() const { return dimensions_; }
+  bool one_row() const { return g_ == Geometry::k1d; }
   std::uint64_t extent(unsigned d) const { return d == 0 ? image_.width : d == 1 ? image_.height : image_.depth; }
   Axis axis(unsigned d, bool linear) const {
     const bool normalized = t_.normalized || cube_;
@@ -237,6 +238,9 @@ Color sample_color(const Texture& t, const Level& level) {
     const Color color = color_or_border(t, level.at(at[0], at[1], at[2]));
     for (unsigned c = 0; c < 4; ++c) sum[c] += weight * color[c];
   }
+  // To a GPU's filter a row is an image of height 1, read at y = 0: half of it lies beyond the edge.
+  if (level.one_row() && t.address[1] == AddressMode::kBorder)
+    for (unsigned c = 0; c < 4; ++c) sum[c] = (sum[c] + t.border[c]) / 2;
   return sum;
 }
 

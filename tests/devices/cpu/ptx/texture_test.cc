@@ -110,6 +110,8 @@ TEST_CASE("The border has its colour, also as a neighbour", "[texture]") {
   CHECK(first(sample(t, Geometry::k1d, at(-0.5f), 0)) == 4);
   t.linear = true;
   CHECK(first(sample(t, Geometry::k1d, at(0.0f), 0)) == 7);
+  t.address[1] = AddressMode::kBorder;
+  CHECK(first(sample(t, Geometry::k1d, at(0.0f), 0)) == 5.5f);
 }
 
 TEST_CASE("A seamless cubemap takes neighbours from the next face", "[texture]") {
