@@ -309,17 +309,18 @@ CUresult stream_end_capture(CUstream handle, CUgraph* out) {
   Capture* capture = stream->capture.load();
   if (capture == nullptr) return CUDA_ERROR_ILLEGAL_STATE;
   if (capture->origin != stream) return invalidate(*capture, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
-  if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != std::this_thread::get_id())
-    return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
+  const bool elsewhere =
+      capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != std::this_thread::get_id();
   std::scoped_lock lock(graphs_mutex);
   Graph* graph = capture->graph;
-  const bool invalid = capture->invalid.load(), existing = capture->existing;
+  // As on an H100: the capture has ended with the failed call of another thread.
+  const bool invalid = capture->invalid.load() || elsewhere, existing = capture->existing;
   dissolve(*capture);
   graph->in_capture = false;
   graph->known = false;  // what was described meanwhile was not all
   CUresult result = to_cuda(stream->context->client->session().call(
       wire::StreamEndCapture(stream->name, graph->name, invalid ? 1 : 0, 0)));
-  if (invalid) result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+  if (invalid) result = elsewhere ? CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD : CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
   *out = result == CUDA_SUCCESS ? handle_of(graph) : nullptr;
   if (result != CUDA_SUCCESS && !existing) forget_graph(*graph);
   return result;

@@ -198,6 +198,33 @@ CUresult graph_node_set_params(CUgraphNode handle, CUgraphNodeParams* params) {
       wire::GraphNodeSetParams(0, node->name, static_cast<std::uint32_t>(prepared.wire_type), 0), prepared.payload));
 }
 
+namespace {
+
+bool inside(const Graph& graph, const Graph& outer) {
+  for (const Graph* around = &graph; around != nullptr; around = around->owner != nullptr ? around->owner->graph : nullptr)
+    if (around == &outer) return true;
+  return false;
+}
+
+/// A set of one row stays one; rows stay rows.
+CUresult check_fill_change(GraphNode& node, const CUDA_MEMSET_NODE_PARAMS_v2& given) {
+  if (const CUresult result = learn_params(node); result != CUDA_SUCCESS) return result;
+  const auto* fill = std::get_if<FillNode>(&node.params);
+  if (fill == nullptr) return CUDA_SUCCESS;
+  return (fill->params.height == 1) == (given.height == 1) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+/// The same nodes, of the same types, in the same order, with the same edges.
+CUresult check_topology(Graph& before, Graph& after) {
+  if (const CUresult result = describe(before); result != CUDA_SUCCESS) return result;
+  if (const CUresult result = describe(after); result != CUDA_SUCCESS) return result;
+  const bool same = before.edges.size() == after.edges.size() &&
+                    std::ranges::equal(before.nodes, after.nodes, {}, &GraphNode::type, &GraphNode::type);
+  return same ? CUDA_SUCCESS : CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+}
+
+}  // namespace
+
 CUresult graph_exec_set_params(CUgraphExec exec_handle, CUgraphNode handle, CUgraphNodeParams* params) {
   std::scoped_lock lock(graphs_mutex);
   GraphExec* exec;
@@ -205,6 +232,9 @@ CUresult graph_exec_set_params(CUgraphExec exec_handle, CUgraphNode handle, CUgr
   GraphNode* node;
   if (const CUresult result = find_node(handle, node); result != CUDA_SUCCESS) return result;
   if (params == nullptr || params->type != node->type) return CUDA_ERROR_INVALID_VALUE;
+  Graph* made_from = Slab<Graph>::find(exec->graph);
+  if (made_from != nullptr && made_from->name == exec->graph_name && !inside(*node->graph, *made_from))
+    return CUDA_ERROR_INVALID_VALUE;
   if (node->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || node->type == CU_GRAPH_NODE_TYPE_MEM_FREE ||
       node->type == CU_GRAPH_NODE_TYPE_CONDITIONAL) {
     return CUDA_ERROR_NOT_SUPPORTED;
@@ -214,6 +244,16 @@ CUresult graph_exec_set_params(CUgraphExec exec_handle, CUgraphNode handle, CUgr
   }
   PreparedNode prepared;
   if (const CUresult result = prepare_node(*node->graph, *params, prepared); result != CUDA_SUCCESS) return result;
+  if (node->type == CU_GRAPH_NODE_TYPE_MEMSET) {
+    if (const CUresult result = check_fill_change(*node, params->memset); result != CUDA_SUCCESS) return result;
+  }
+  if (prepared.child != nullptr) {
+    CUgraph before;
+    if (const CUresult result = graph_child(handle, &before); result != CUDA_SUCCESS) return result;
+    Graph* inner = Slab<Graph>::find(before);
+    if (inner == nullptr) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult result = check_topology(*inner, *prepared.child); result != CUDA_SUCCESS) return result;
+  }
   std::scoped_lock own(exec->mutex);
   if (const auto* copy = std::get_if<CopyNode>(&prepared.params)) {
     // The graph's own node stays as it is.
@@ -277,6 +317,13 @@ CUresult graph_change_edges(CUgraph handle, const CUgraphNode* from, const CUgra
     if (first == nullptr || second == nullptr || first->graph != graph || second->graph != graph || first == second)
       return CUDA_ERROR_INVALID_VALUE;
     const CUgraphEdgeData edge = data != nullptr ? data[i] : CUgraphEdgeData{};
+    // Programmatic ports are between kernels alone.
+    const bool ports = edge.type != 0 || edge.from_port != 0;
+    const bool kernels = first->type == CU_GRAPH_NODE_TYPE_KERNEL && second->type == CU_GRAPH_NODE_TYPE_KERNEL;
+    if (!remove && (edge.to_port != 0 || edge.type > CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC ||
+                    edge.from_port > CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER || (ports && !kernels))) {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
     const auto known = std::ranges::find_if(edges, [&](const Edge& each) {
       return each.from == first && each.to == second &&
              (data == nullptr || std::memcmp(&each.data, &edge, sizeof edge) == 0);

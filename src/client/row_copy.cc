@@ -80,6 +80,8 @@ CUresult RowCopy::captured(Completion completion) {
         std::memmove(to.host() + row * to.pitch, from.host() + row * from.pitch, shape.width);
     });
   }
+  // The place of host memory holds rows, which an array's side of a node does not take.
+  if (destination_.kind == Kind::kArray || source_.kind == Kind::kArray) return CUDA_ERROR_NOT_SUPPORTED;
   Side& host = destination_.on_device() ? source_ : destination_;
   const HostRows rows{host.host(), host.pitch, shape_.height, shape_.width, shape_.height, 1};
   HostCopyUse copy;
