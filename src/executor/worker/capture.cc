@@ -55,10 +55,11 @@ Result<> Session::operator()(const Header& header, const wire::StreamBeginCaptur
   if (call.existing() != 0) {
     status = driver_.cuStreamBeginCaptureToGraph(stream->handle, graph->handle, edges.nodes.data(), edges.data.data(),
                                                  edges.nodes.size(), kMode);
-    if (status != CUDA_SUCCESS) return finish(header, status);
+    // What was to be captured must not run: the stream takes nothing any more.
+    if (status != CUDA_SUCCESS) return finish(header, stream->poison = status);
   } else {
     graph->poison = driver_.cuStreamBeginCapture(stream->handle, kMode);
-    if (graph->poison != CUDA_SUCCESS) return finish(header, graph->poison);
+    if (graph->poison != CUDA_SUCCESS) return finish(header, stream->poison = graph->poison);
     CUstreamCaptureStatus state;
     driver_.cuStreamGetCaptureInfo(stream->handle, &state, nullptr, &graph->handle, nullptr, nullptr, nullptr);
   }

@@ -364,12 +364,14 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
   if (!stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
   const auto part = stream->capture;
   const auto capture = part->capture;
-  if (capture->origin.lock() != stream) return CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
-  if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != std::this_thread::get_id()) {
-    return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
+  if (capture->origin.lock() != stream) {
+    capture->invalid = true;
+    return CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
   }
   CUresult error = CUDA_SUCCESS;
-  if (capture->invalid)
+  if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != std::this_thread::get_id())
+    error = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;  // as on an H100: it has ended
+  else if (capture->invalid)
     error = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
   else if (!joined(*capture, *part))
     error = CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
