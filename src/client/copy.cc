@@ -56,7 +56,7 @@ CUresult copy_rows(CUstream handle, Side destination, Side source, Shape shape, 
   const CUresult result = shared ? copy_coherent(*stream, destination, source, shape, completion)
                                  : RowCopy(*stream, destination, source, shape).run(completion);
   const bool waits = completion == Completion::kSynchronous || destination.kind == Kind::kPageable;
-  if (result != CUDA_SUCCESS || !waits || !client.coherence().behind()) return result;
+  if (result != CUDA_SUCCESS || !waits || is_capturing(*stream) || !client.coherence().behind()) return result;
   return synchronize(*stream);  // the program may read now what kernels before it wrote
 }
 

@@ -81,12 +81,12 @@ CUresult event_record(CUevent handle, CUstream stream_handle, unsigned flags) {
     event->downloads = std::move(downloads);
   }
   note_host_functions(*event, *stream);
-  const std::uint64_t number = begin_record(*event, *stream);
+  begin_record(*event, *stream);
   session::Session& session = stream->context->client->session();
   const wire::EventRecord record(event->name, stream->name, flags, 0);
   // Another process may wait for it as soon as it hears of it from this one: not while it is queued.
   const auto sent = (event->flags & CU_EVENT_INTERPROCESS) != 0 ? session.call(record) : session.post(record);
-  end_record(*event, number);
+  end_record(*event);
   return to_cuda(sent);
 }
 
@@ -99,7 +99,8 @@ void note_record(CUevent handle, Stream& stream) {
     event->downloads = std::move(downloads);
   }
   note_host_functions(*event, stream);
-  static_cast<void>(begin_record(*event, stream));  // in which frame is not known: the first query asks
+  begin_record(*event, stream);  // in which frame is not known: the first query asks
+  static_cast<void>(count_record(*event));
 }
 
 CUresult event_query(CUevent handle) {

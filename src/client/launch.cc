@@ -217,9 +217,11 @@ CUresult launch_with(const LaunchAttributes& attributes, Prepared& prepared, con
   const wire::LaunchKernelEx body(function.module_name, function.index, shape.shared_bytes, shape.grid_x, shape.grid_y,
                                   shape.grid_z, shape.block_x, shape.block_y, shape.block_z, stream.name,
                                   static_cast<std::uint32_t>(attributes.sent.size()), 0);
-  for (CUevent event : attributes.events) note_record(event, stream);
-  return post_launch(prepared, parameters, body,
-                     {reinterpret_cast<const std::byte*>(attributes.sent.data()), attribute_bytes});
+  const CUresult posted = post_launch(prepared, parameters, body,
+                                      {reinterpret_cast<const std::byte*>(attributes.sent.data()), attribute_bytes});
+  if (posted == CUDA_SUCCESS)
+    for (CUevent event : attributes.events) note_record(event, stream);
+  return posted;
 }
 
 }  // namespace

@@ -97,6 +97,7 @@ CUresult memory_allocate_async(CUdeviceptr* address, std::size_t bytes, CUmemory
   if (address == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult result = capture_allows(*stream); result != CUDA_SUCCESS) return result;
   if (is_capturing(*stream)) return capture_allocation(*stream, bytes, *address);
+  begin_work(*stream);  // it may come to wait for whoever used the memory before
   CUdeviceptr base = 0;
   const CUresult result = stream->context->client->pools().allocate(&base, bytes, pool, *stream);
   if (result == CUDA_SUCCESS) *address = base;

@@ -110,19 +110,23 @@ CUresult query(Stream& stream) {
 
 // ---- events --------------------------------------------------------------------------
 
-std::uint64_t begin_record(Event& event, Stream& stream) {
+void begin_record(Event& event, Stream& stream) {
   EventProgress& progress = event.progress;
   progress.frame.store(LastWork::kUnknown, std::memory_order_release);
   progress.stream.store(&stream, std::memory_order_relaxed);
   progress.stream_name.store(stream.name, std::memory_order_relaxed);
   progress.context.store(stream.context, std::memory_order_relaxed);
   progress.asked.forget();
-  return progress.record.fetch_add(1, std::memory_order_acq_rel) + 1;
 }
 
-void end_record(Event& event, std::uint64_t record) {
+std::uint64_t count_record(Event& event) {
+  return event.progress.record.fetch_add(1, std::memory_order_acq_rel) + 1;
+}
+
+void end_record(Event& event) {
   EventProgress& progress = event.progress;
   session::Session& session = session_of(event);
+  const std::uint64_t record = count_record(event);
   progress.frame.store(session.last_posted(), std::memory_order_release);
   if (progress.queried.load(std::memory_order_relaxed) <= 0) return;
   progress.queried.fetch_sub(1, std::memory_order_relaxed);

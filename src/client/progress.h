@@ -134,9 +134,11 @@ void learn(Stream& stream, std::uint64_t frame);
 /// CUDA_SUCCESS, CUDA_ERROR_NOT_READY or the stream's or event's error; asks the executor at most.
 CUresult query(Stream& stream);
 CUresult query(Event& event);
-/// The event is recorded in the stream: before the frame is posted. Returns the record's number.
-std::uint64_t begin_record(Event& event, Stream& stream);
-/// After it.
-void end_record(Event& event, std::uint64_t record);
+/// The event is recorded in the stream: before the frame is posted.
+void begin_record(Event& event, Stream& stream);
+/// After it: only now may an answer be about this record. Returns its number.
+std::uint64_t count_record(Event& event);
+/// count_record() for a record in the frame that was posted last.
+void end_record(Event& event);
 
 }  // namespace avec::client

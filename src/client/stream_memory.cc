@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/context.h"
 #include "client/device.h"
 #include "client/memory.h"
@@ -94,8 +95,16 @@ CUresult stream_memory_operations(CUstream handle, unsigned count, const CUstrea
     if (const CUresult result = read_operation(*stream, operations[i], with_barriers, sent[i]); result != CUDA_SUCCESS)
       return result;
   }
-  return to_cuda(stream->context->client->session().post(wire::StreamMemoryOperations(stream->name, count, 0),
-                                                         std::as_bytes(std::span(sent))));
+  Client& client = *stream->context->client;
+  const ConstBytes named = std::as_bytes(std::span(sent));  // addresses lie at steps of 8 bytes
+  Coherence& coherence = client.coherence();
+  const bool watched = client.launches_watched() && coherence.concerned(named);
+  if (watched) {
+    if (const CUresult result = coherence.before_kernel(*stream, named); result != CUDA_SUCCESS) return result;
+  }
+  const CUresult posted = to_cuda(client.session().post(wire::StreamMemoryOperations(stream->name, count, 0), named));
+  if (watched) coherence.work_posted();
+  return posted;
 }
 
 CUresult stream_wait_value(CUstream stream, CUdeviceptr address, std::uint64_t value, unsigned flags, bool wide) {

@@ -100,6 +100,7 @@ Result<> Session::operator()(const Header& header, const wire::LaunchKernelEx& c
     event->recorded_in = stream->name;
   }
   before_issue(*stream);
+  module->in_graphs |= stream->capturing;
   std::vector<void*> parameters(function->offsets.size());
   auto* buffer = const_cast<std::byte*>(frame_->payload.data()) + attribute_bytes;
   for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i] = buffer + function->offsets[i];

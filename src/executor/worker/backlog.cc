@@ -16,7 +16,9 @@ bool Session::room_in(const Stream& stream) const {
 
 bool Session::must_hold(Stream& stream, std::vector<HeldPoint>& after) {
   if (lanes_.empty()) return !room_in(stream) || !after.empty();
-  if (auto point = held_end(barriers_); point.stream != nullptr) after.push_back(point);
+  // A host function that barriers wait for may itself wait for a stream of coherent memory.
+  if (!stream.coherent)
+    if (auto point = held_end(barriers_); point.stream != nullptr) after.push_back(point);
   if (stream.context != nullptr && stream.synchronizing) {
     // The legacy default stream comes after, and before, all others that synchronise with it.
     if (&stream != stream.context->legacy) {

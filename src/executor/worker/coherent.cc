@@ -46,7 +46,9 @@ bool CoherentMemory::end(std::uint64_t address, std::uint64_t bytes) {
 
 void CoherentMemory::forget(std::uint64_t address, std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
-  for (auto range = ranges_.lower_bound(address); range != ranges_.end() && range->first - address < bytes;) {
+  auto range = ranges_.lower_bound(address);
+  if (range != ranges_.begin() && address - std::prev(range)->first < std::prev(range)->second.bytes) --range;
+  while (range != ranges_.end() && (range->first < address || range->first - address < bytes)) {
     bytes_ -= range->second.bytes;
     range = ranges_.erase(range);
   }

@@ -17,6 +17,7 @@ Result<> Session::operator()(const Header& header, const wire::CoherentBegin& ca
   if (stream == nullptr) return finish(header, status);
   if (!memory_.covers(call.address(), call.bytes()) || unmap_pending(call.address(), call.bytes()))
     return finish(header, CUDA_ERROR_INVALID_VALUE);
+  stream->coherent = true;
   if (hold(*stream)) return {};
   status = coherent_.begin(call.address(), call.bytes());
   if (status != CUDA_SUCCESS || call.cleared() == 0) return finish(header, status);
@@ -50,6 +51,8 @@ Result<> Session::operator()(const Header& header, const wire::CoherentWrite& ca
   if (stream == nullptr) return finish(header, status);
   if (runs.empty()) return finish(header, CUDA_SUCCESS);
   if (hold(*stream)) return {};
+  // A graph would keep an address of this process.
+  if (Completions::excluded(*stream)) return finish(header, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   const Arena::Piece room = arena_.acquire_piece(total - head);
   if (room.data == nullptr) {
     if (replaying_ == nullptr) keep(*stream, copy_of_frame());
@@ -82,6 +85,7 @@ Result<> Session::operator()(const Header& header, const wire::CoherentPull& cal
   Stream* stream = find_stream(call.stream(), status);
   if (stream == nullptr) return finish(header, status);
   if (comparing_) {
+    if (after_comparing_.size() >= limits::kMaxDeferred) return protocol_error("too many comparisons asked for");
     after_comparing_.push_back([this, header, call] {
       InFrame frame{header, {reinterpret_cast<const std::byte*>(&call), sizeof call}, {}, false};
       frame_ = &frame;
@@ -91,6 +95,7 @@ Result<> Session::operator()(const Header& header, const wire::CoherentPull& cal
     return {};
   }
   if (hold(*stream)) return {};
+  if (Completions::excluded(*stream)) return finish(header, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   completions_.place_marks(true);
   completions_.poll();
   const bool idle = !completions_.busy() && lanes_.empty() && floating_.empty();

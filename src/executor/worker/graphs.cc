@@ -86,7 +86,7 @@ Result<> Session::read_edges(Graph& graph, PayloadReader& reader, std::uint32_t 
   for (const wire::GraphEdge& edge : given) {
     GraphNode* node = find_node(edge.node(), status);
     if (node == nullptr) return {};
-    if (node->graph != &graph) {
+    if (node->graph != &graph || node->handle == nullptr) {
       status = CUDA_ERROR_INVALID_VALUE;
       return {};
     }
@@ -195,6 +195,11 @@ Result<> Session::operator()(const Header& header, const wire::GraphDestroyNode&
   if (node == nullptr) {
     graph_nodes_.remove(call.node());
     return finish(header, status);
+  }
+  if (node->graph->capturing) return finish(header, CUDA_ERROR_INVALID_VALUE);
+  for (const std::uint64_t inner : node->graphs) {
+    const Graph* body = graphs_.find(inner);
+    if (body != nullptr && body->capturing) return finish(header, CUDA_ERROR_INVALID_VALUE);
   }
   make_current(*node->graph->context);
   status = driver_.cuGraphDestroyNode(node->handle);

@@ -120,6 +120,13 @@ void Session::retire_stream(std::uint64_t name) {
   dying_streams_.push_back(std::move(stream));
 }
 
+void Session::forget_held_points(const Stream& stream) {
+  for (auto& [name, event] : events_) {
+    if (event->held_record.stream == &stream) event->held_record = {};
+    std::erase_if(event->held_waits, [&](const HeldPoint& point) { return point.stream == &stream; });
+  }
+}
+
 void Session::stream_turned_idle(Stream& stream) {
   if (!stream.dying || !stream.idle()) return;
   auto it = std::ranges::find(dying_streams_, &stream, [](const auto& owner) { return owner.get(); });
@@ -131,6 +138,7 @@ void Session::stream_turned_idle(Stream& stream) {
     driver_.cuStreamDestroy(stream.handle);
   }
   std::erase(stream.context->streams, &stream);
+  forget_held_points(stream);
   freed_streams_.push_back(std::move(*it));
   dying_streams_.erase(it);
   if (lanes_.empty() && floating_.empty()) later_.push_back([this] { freed_streams_.clear(); });
@@ -216,6 +224,7 @@ void Session::destroy_context(Context* context) {
       fail_held(held, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
     stream->held.clear();
+    forget_held_points(*stream);
     std::erase(lanes_, stream);
     auto owner = std::ranges::find(dying_streams_, stream, [](const auto& dying) { return dying.get(); });
     if (owner == dying_streams_.end()) continue;

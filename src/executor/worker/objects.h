@@ -122,6 +122,7 @@ struct Stream {
   Context* context = nullptr;
   bool created = false;      ///< by StreamCreate: destroyed by us
   bool synchronizing = true; ///< orders itself with the legacy default stream
+  bool coherent = false;     ///< carries changes of coherent memory only: never behind barriers
   bool capturing = false;    ///< what is issued to it is recorded, not done
   bool dying = false;        ///< destroyed by the client; freed once it is idle
 

@@ -69,6 +69,8 @@ Result<> Session::check_peer_copy(const Header& header, const Body& call, Remote
     copy.stream->held.back().region = copy.memory.region;
     return {};
   }
+  // A graph would keep an address of this process.
+  if (copy.stream->capturing) return refuse(header, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   if (copy.extent.bytes() == 0) return answer_when_done(header, *copy.stream);
   copy.now = true;
   return {};

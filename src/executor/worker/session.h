@@ -318,6 +318,8 @@ class Session {
   /// What is done to a stream before work is issued to it: its context, pending fences.
   void before_issue(Stream& stream);
   void stream_turned_idle(Stream& stream);
+  /// No event refers to frames of a stream that is about to be freed.
+  void forget_held_points(const Stream& stream);
   void destroy_context(Context* context);
   void free_events_of(Context& context);
   void free_modules_of(Context& context);

@@ -137,6 +137,8 @@ Result<> Session::operator()(const Header& header, const wire::StreamFollow& cal
   if (after == nullptr || after == stream || after->poison != CUDA_SUCCESS) return finish(header, CUDA_SUCCESS);
   if (hold(*stream, {held_end(*after)})) return {};
   if (after->issued == after->completed) return finish(header, CUDA_SUCCESS);
+  if (Completions::excluded(*after) || Completions::excluded(*stream))
+    return finish(header, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   CUevent event = completions_.record(*after, status);
   if (event == nullptr) return finish(header, CUDA_SUCCESS);  // it has failed: its work ends with its error
   before_issue(*stream);

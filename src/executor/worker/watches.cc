@@ -4,6 +4,12 @@
 #include "executor/worker/session.h"
 
 namespace avec::worker {
+namespace {
+
+/// How long an event in an idle stream may take; longer than that it waits for another stream.
+constexpr auto kFlushPatience = std::chrono::milliseconds(2);
+
+}  // namespace
 
 Result<> Session::operator()(const Header& header, const wire::EventWatch& call) {
   constexpr auto kWantsReply = static_cast<std::uint16_t>(wire::FrameFlag::WantsReply);
@@ -54,11 +60,16 @@ void Session::flush_output(Context& context, CUevent event) {
 }
 
 void Session::flush_output(Stream& stream) {
-  if (!stream.context->may_print) return;
+  if (!stream.context->may_print || Completions::excluded(stream)) return;
   CUresult status = CUDA_SUCCESS;
   CUevent event = completions_.record(stream, status);
   if (event == nullptr) return;
-  flush_output(*stream.context, event);
+  // The stream is idle, but the event may still wait for the legacy stream: this loop does not.
+  const auto until = std::chrono::steady_clock::now() + kFlushPatience;
+  do {
+    status = driver_.cuEventQuery(event);
+  } while (status == CUDA_ERROR_NOT_READY && std::chrono::steady_clock::now() < until);
+  if (status != CUDA_ERROR_NOT_READY) flush_output(*stream.context, event);
   completions_.give_event(*stream.context, event);
 }
 
