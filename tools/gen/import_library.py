@@ -9,6 +9,7 @@ A draft says what the C types say; whether a call is posted or asked, and how lo
 decide (`?` marks what could not be known). Rules, one a line:
 
     header cudnn.h                       included, in this order; `define X` before them
+    library libcudnn.so.9                whose exported names count, when no --library is given: beside the headers
     prefix cudnn                         how the names of the API begin
     object cudnnHandle_t cudnn           a type of handle, and what the .api calls it
     struct ncclUniqueId 128              passed by value
@@ -16,6 +17,7 @@ decide (`?` marks what could not be known). Rules, one a line:
     param REGEX TEXT                     for parameters `function.parameter` that match; the first that matches
 """
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -40,6 +42,7 @@ STREAMS = {"cudaStream_t": "stream", "CUstream": "stream", "cudaEvent_t": "event
 class Rules:
     headers: list = field(default_factory=list)
     defines: list = field(default_factory=list)
+    library: str = ""
     prefix: str = "cu"
     objects: dict = field(default_factory=dict)
     structs: dict = field(default_factory=dict)
@@ -59,6 +62,8 @@ def read_rules(path):
                 rules.headers += rest
             elif word == "define":
                 rules.defines += rest
+            elif word == "library":
+                rules.library = rest[0]
             elif word == "prefix":
                 rules.prefix = rest[0]
             elif word == "object":
@@ -234,13 +239,13 @@ def _entries(path, number, line):
         return [Entry(line.split()[1], number, word, "", None)]
     if word == "unsupported":
         return [Entry(name, number, word, "", None) for name in line.rpartition(":")[2].split()]
-    match = re.fullmatch(r"(posted|sync|query|learned)\s+((?:[\w ]+\s)?)(\w+)\s*\((.*)\)\s*=\s*(\d+)", line)
+    match = re.fullmatch(r"(hidden\s+)?(posted|sync|query|learned)\s+((?:[\w ]+\s)?)(\w+)\s*\((.*)\)\s*=\s*(\d+)", line)
     if match:
-        parameters = [tuple(x.strip() for x in p.split(":", 1)) for p in _split(match[4])]
+        parameters = [tuple(x.strip() for x in p.split(":", 1)) for p in _split(match[5])]
         if any(len(p) != 2 for p in parameters):
-            raise HeaderError(f"{path}:{number}: {match[3]}: a parameter is `name: type`")
-        return [Entry(match[3], number, match[1], match[2].strip(), parameters, int(match[5]))]
-    if word in ("posted", "sync", "query", "learned"):
+            raise HeaderError(f"{path}:{number}: {match[4]}: a parameter is `name: type`")
+        return [Entry(match[4], number, match[2], (match[1] or "") + match[3].strip(), parameters, int(match[6]))]
+    if word in ("hidden", "posted", "sync", "query", "learned"):
         raise HeaderError(f"{path}:{number}: cannot read `{line[:60]}...`")
     return []
 
@@ -283,6 +288,16 @@ def exported(library):
     return {f[2].partition("@")[0] for f in fields if len(f) == 3 and f[1] in "TWi"}
 
 
+def find_library(rules, include):
+    """The library that belongs to the headers in `include`, or None."""
+    root = os.path.dirname(os.path.abspath(include))
+    for folder in ("lib64", "lib", "lib/x86_64-linux-gnu"):
+        path = os.path.join(root, folder, rules.library)
+        if rules.library and os.path.exists(path):
+            return path
+    return None
+
+
 def compare(headers, names, entries, complete=True):
     """Lines that say where a .api does not fit the headers and the names that the library exports."""
     problems = []
@@ -310,11 +325,15 @@ def main():
     parser.add_argument("--compiler", default="cc")
     parser.add_argument("--include", default="/usr/local/cuda/include")
     parser.add_argument("--rules", required=True)
-    parser.add_argument("--library", required=True)
+    parser.add_argument("--library")
     parser.add_argument("--api")
     options = parser.parse_args()
-    headers = Headers(read_rules(options.rules), options.compiler, options.include)
-    names = {n for n in exported(options.library) if n.startswith(headers.rules.prefix)}
+    rules = read_rules(options.rules)
+    library = options.library or find_library(rules, options.include)
+    if not library:
+        raise HeaderError(f"no {rules.library or 'library'} beside {options.include}: give --library")
+    headers = Headers(rules, options.compiler, options.include)
+    names = {n for n in exported(library) if n.startswith(headers.rules.prefix)}
     if options.command == "compare":
         problems = compare(headers, names, read_api(options.api))
         print("\n".join(problems) or f"{options.api}: {len(names)} functions fit")
