@@ -17,7 +17,7 @@ find "$build/tests/conformance" -maxdepth 1 -type f -executable -exec cp {} "$to
 cp "$build"/tests/driver_program "$to/tests/"
 git -C "$here" describe --always --dirty >"$to/commit" 2>/dev/null || true
 # Everything but the C and C++ libraries, which must be the machine's own.
-for file in "$to"/bin/* "$to"/lib/avec/*.so* "$to"/examples/edges; do
+for file in "$to"/bin/* "$to"/lib/avec/*.so* "$to"/examples/edges "$to"/examples/openpose_cpu; do
   ldd "$file" 2>/dev/null | awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libstdc[+][+]|libgcc_s|libcuda|libcudart|libavec)[.]/ { print $3 }'
 done | sort -u | xargs -r -I{} cp -L {} "$to/lib/deps/"
 find "$to" -type f \( -path '*/bin/*' -o -path '*/conformance/*' -o -name '*.so*' \) -exec strip --strip-unneeded {} + 2>/dev/null || true

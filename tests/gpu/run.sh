@@ -2,7 +2,7 @@
 # The GPU suite: every example natively and through avec on this machine's GPU, output compared;
 # errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
 #
-#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples errors programs conformance bench
+#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples networks errors programs conformance bench
 #
 # The build folder may come from another machine (stripped binaries are enough); see
 # tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
     *) parts+=("$1"); shift ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(examples errors programs conformance bench)
+[ ${#parts[@]} -gt 0 ] || parts=(examples networks errors programs conformance bench)
 mkdir -p "$out"
 avec="$build/bin/avec"
 export LD_LIBRARY_PATH="$build/lib/deps:${CUDA_HOME:-/usr/local/cuda}/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -47,6 +47,21 @@ part_examples() {
   compare edges "$build/examples/edges" "$here/examples/coffee.png" "$out/edges.png"
   if cmp -s "$out/edges.png" "$here/examples/coffee-edges.png"; then note edges-picture ok "as in the repository"
   else note edges-picture FAIL "differs from examples/coffee-edges.png"; fi
+}
+
+# OpenPose's networks and LeNet: the same bits natively and through avec, and, but for rounding, what
+# the host computes alone.
+part_networks() {
+  local name nets="$here/examples/openpose"
+  for name in tiny coco body_25; do
+    compare "$name" "$build/examples/openpose" "$nets/$name.net"
+    if ! timeout 120 "$build/examples/openpose_cpu" --threads 4 --write "$out/$name.host" "$nets/$name.net" >"$out/$name.cpu" 2>&1; then
+      note "$name-host" FAIL "$(tail -1 "$out/$name.cpu")"
+    elif timeout 120 "$avec" run --local --device cuda -- "$build/examples/openpose" --weights host --compare "$out/$name.host" \
+        "$nets/$name.net" >"$out/$name.compared" 2>&1; then note "$name-host" ok "$(grep 'largest difference' "$out/$name.compared")"
+    else note "$name-host" FAIL "$(tail -1 "$out/$name.compared")"; fi
+  done
+  compare lenet "$build/examples/lenet" --bits --steps 200 --batch 64
 }
 
 part_errors() {
@@ -94,8 +109,8 @@ if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
 fi
 for part in "${parts[@]}"; do
   case "$part" in
-    examples | errors | programs | conformance | bench) "part_$part" ;;
-    *) echo "unknown part $part; parts: examples errors programs conformance bench" >&2; exit 2 ;;
+    examples | networks | errors | programs | conformance | bench) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples networks errors programs conformance bench" >&2; exit 2 ;;
   esac
 done
 echo
