@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace avec::cpu_libraries {
 
@@ -58,6 +59,15 @@ inline CUresult in_stream_order(CUstream stream, std::function<void()> work) {
     return error;
   }
   return cuLaunchHostFunc(stream, detail::run_again, recorded);
+}
+
+/// The same, and waits until it is done: for results in the caller's memory. Refused while the stream records.
+inline CUresult in_stream_order_and_wait(CUstream stream, std::function<void()> work) {
+  CUgraph graph = nullptr;
+  if (const CUresult error = detail::recorded_graph(stream, graph)) return error;
+  if (graph != nullptr) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (const CUresult error = in_stream_order(stream, std::move(work))) return error;
+  return cuStreamSynchronize(stream);
 }
 
 }  // namespace avec::cpu_libraries
