@@ -10,8 +10,8 @@ decide (`?` marks what could not be known). Rules, one a line:
 
     header cudnn.h                       included, in this order; `define X` before them
     library libcudnn.so.9                whose exported names count, when no --library is given: beside the headers
-    prefix cudnn                         how the names of the API begin
-    object cudnnHandle_t cudnn           a type of handle, and what the .api calls it
+    prefix cudnn                         how the names of the API begin (a regular expression)
+    object cudnnHandle_t cudnn           a type of handle, and what the .api calls it; `int` behind it: the handle is a C int
     struct ncclUniqueId 128              passed by value
     mode REGEX posted|sync|query|learned [flags]      of functions whose name matches; the first that matches
     param REGEX TEXT                     for parameters `function.parameter` that match; the first that matches
@@ -45,6 +45,7 @@ class Rules:
     library: str = ""
     prefix: str = "cu"
     objects: dict = field(default_factory=dict)
+    integers: set = field(default_factory=set)  # kinds whose handles are C ints
     structs: dict = field(default_factory=dict)
     modes: list = field(default_factory=list)
     params: list = field(default_factory=list)
@@ -68,6 +69,8 @@ def read_rules(path):
                 rules.prefix = rest[0]
             elif word == "object":
                 rules.objects[rest[0]] = rest[1]
+                if rest[2:] == ["int"]:
+                    rules.integers.add(rest[1])
             elif word == "struct":
                 rules.structs[rest[0]] = int(rest[1])
             elif word == "mode":
@@ -107,7 +110,8 @@ class Headers:
         """The .api's name of a type passed by value; "pointer" for one; None when unknown."""
         words = " ".join(w for w in name.split() if w not in ("const", "struct", "enum"))
         for _ in range(8):
-            if words in self.rules.objects or words in STREAMS or words in self.pointers:
+            handle = words in self.rules.objects and self.rules.objects[words] not in self.rules.integers
+            if handle or words in STREAMS or words in self.pointers:
                 return "pointer"
             if words in VALUES:
                 return VALUES[words]
@@ -250,9 +254,11 @@ def _entries(path, number, line):
     return []
 
 
-def api_abi(text):
+def api_abi(text, integers=frozenset()):
     """(class, class of the elements or None) of a parameter's type in a .api."""
     words = text.replace("?", " ").split()
+    if words[0] in ("object", "set", "delete") and words[1] in integers:
+        return "int4", None
     if words[0] in VALUES.values():
         return CLASSES[words[0]], None
     if words[0] == "struct":
@@ -269,7 +275,7 @@ def difference(headers, entry, function):
     if len(entry.parameters) != len(function.parameters):
         return f"{len(entry.parameters)} parameters, the header has {len(function.parameters)}"
     for (name, text), parameter in zip(entry.parameters, function.parameters):
-        mine, elements = api_abi(text)
+        mine, elements = api_abi(text, headers.rules.integers)
         theirs, inside = abi(headers, parameter.type), element(headers, parameter.type)
         if mine != theirs:
             return f"{name}: `{text}` is {mine} to the calling convention; `{parameter.type}` of the header is {theirs}"
@@ -333,7 +339,7 @@ def main():
     if not library:
         raise HeaderError(f"no {rules.library or 'library'} beside {options.include}: give --library")
     headers = Headers(rules, options.compiler, options.include)
-    names = {n for n in exported(library) if n.startswith(headers.rules.prefix)}
+    names = {n for n in exported(library) if re.match(rules.prefix, n)}
     if options.command == "compare":
         problems = compare(headers, names, read_api(options.api))
         print("\n".join(problems) or f"{options.api}: {len(names)} functions fit")
