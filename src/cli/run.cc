@@ -158,6 +158,8 @@ bool prepare_environment(const Settings& settings) {
   // A space would end the name; then the loader looks for it in the folders above.
   const std::string path = folder.find(' ') == std::string::npos ? folder + "/" : "";
   prepend("LD_PRELOAD", path + "libavec_preload.so", ':');
+  // Reaches libraries that are named by an RPATH or an absolute path too.
+  prepend("LD_AUDIT", folder + "/libavec_audit.so", ':');
   return true;
 }
 

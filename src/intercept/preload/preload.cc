@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/handle.h"
+#include "children.h"
 #include "elf_file.h"
 #include "loader.h"
 #include "redirect.h"
@@ -178,6 +179,7 @@ void look_at(const Object& object) {
 __attribute__((constructor)) void start(int, char**, char** environment) {
   // So early, the C library may not know its environment yet; ours reads it when it is loaded.
   if (environ == nullptr) environ = environment;
+  note_environment(environment);
   watch_loader(look_at);
 }
 
