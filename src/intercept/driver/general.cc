@@ -1,8 +1,13 @@
 // Initialisation, versions, errors, finding functions by name, profiling.
 #include <cudaProfiler.h>
+#include <dlfcn.h>
 
 #include <cstring>
+#include <mutex>
+#include <set>
+#include <string>
 
+#include "base/settings.h"
 #include "client/status.h"
 #include "entry.h"
 #include "proc_address_table.h"
@@ -29,6 +34,27 @@ extern "C" CUresult cuGetErrorString(CUresult error, const char** text) {
   return *text != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+namespace avec::driver {
+namespace {
+
+/// `caller` is in code that needs what only NVIDIA's driver has.
+void say_needs_nvidias_driver(const void* caller) {
+  static std::mutex mutex;
+  static auto* told = new std::set<const void*>;  // never freed: called from destructors too
+  Dl_info info{};
+  if (::dladdr(caller, &info) == 0 || info.dli_fname == nullptr) return;
+  {
+    const std::scoped_lock lock(mutex);
+    if (!told->insert(info.dli_fbase).second) return;
+  }
+  say(std::string(info.dli_fname) +
+      " needs private functions of NVIDIA's driver, so its CUDA calls fail here. If it is a library of NVIDIA's, AVEC does "
+      "not have it; if it is yours, relink it with -cudart shared, or keep its symbol table (no strip, no -s)");
+}
+
+}  // namespace
+}  // namespace avec::driver
+
 extern "C" CUresult cuGetProcAddress_v2(const char* symbol, void** function, int version, cuuint64_t flags,
                                         CUdriverProcAddressQueryResult* status) {
   constexpr cuuint64_t kKnown =
@@ -52,10 +78,12 @@ extern "C" CUresult cuGetProcAddress(const char* symbol, void** function, int ve
   return cuGetProcAddress_v2(symbol, function, version, flags, nullptr);
 }
 
-// The tables behind it are private to NVIDIA's libraries.
+// The tables behind it are private to NVIDIA's libraries. A runtime that NVIDIA linked into one asks for them
+// before anything else and then fails each call; so this is the place to say why, once for each library.
 extern "C" CUresult cuGetExportTable(const void** table, const CUuuid*) {
   if (table == nullptr) return CUDA_ERROR_INVALID_VALUE;
   *table = nullptr;
+  avec::driver::say_needs_nvidias_driver(__builtin_return_address(0));
   return CUDA_ERROR_NOT_FOUND;
 }
 

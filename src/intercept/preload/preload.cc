@@ -170,7 +170,8 @@ void look_at(const Object& object) {
     redirect_static_cudart(object, name, std::move(symbols));
     return;
   }
-  if (!found.shared_cudart && device_code)
+  // A library that is like this and is called says so itself (cuGetExportTable): NVIDIA's often are never called.
+  if (object.program && !found.shared_cudart && device_code)
     say("avec: %s carries a static CUDA runtime and no symbol table, so its calls cannot be redirected: "
         "relink it with -cudart shared, or keep the symbol table (no strip, no -s)",
         name);
