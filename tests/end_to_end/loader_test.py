@@ -1,0 +1,152 @@
+"""Programs that find CUDA in their own ways, through `avec run`: all of them get AVEC's libraries, and nothing is
+said by the loader."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import unittest
+
+from support import BUILD, Case, program, run_avec, scratch_folder
+
+OURS = BUILD / "lib" / "avec"
+TOOLKIT = pathlib.Path(os.environ["AVEC_TOOLKIT_LIB"])
+CC = os.environ["AVEC_CC"]
+
+# Loads argv[1] and uses it as CUDA; prints the file that the functions came from.
+LOADS = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+class Info(ctypes.Structure):
+    _fields_ = [("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("name", ctypes.c_char_p), ("address", ctypes.c_void_p)]
+def file_of(function):
+    info = Info()
+    assert ctypes.CDLL(None).dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(info)) != 0
+    return info.file.decode()
+if "cudart" in sys.argv[1]:
+    memory = ctypes.c_void_p()
+    assert library.cudaMalloc(ctypes.byref(memory), ctypes.c_size_t(4)) == 0
+    print(file_of(library.cudaMalloc))
+else:
+    assert library.cuInit(0) == 0
+    print(file_of(library.cuInit))
+"""
+
+
+class Loader(Case):
+    def check_load(self, asked, ours, *prefix, **environment):
+        result = run_avec(*prefix, sys.executable, "-c", LOADS, str(asked), local=True, **environment)
+        self.assert_succeeds(result)
+        self.assertEqual(result.stdout.strip(), str(OURS / ours), result.stderr)
+        self.assertNotIn("no version information", result.stderr)
+
+    def test_a_bare_name_is_ours(self):
+        for asked, ours in (("libcudart.so.13", "libcudart.so.13"), ("libcuda.so.1", "libcuda.so.1"),
+                            ("libcudart.so", "libcudart.so"), ("libcuda.so", "libcuda.so")):
+            with self.subTest(asked):
+                self.check_load(asked, ours)
+
+    def test_an_absolute_path_to_nvidia_s_is_ours(self):
+        self.check_load(TOOLKIT / "libcudart.so.13", "libcudart.so.13")
+        self.check_load("/nowhere/lib/libcuda.so.1", "libcuda.so.1")
+
+    def test_a_full_version_is_ours(self):
+        with scratch_folder() as folder:
+            shutil.copy(TOOLKIT / "libcudart.so.13", folder / "libcudart.so.13.0.96")
+            self.check_load(folder / "libcudart.so.13.0.96", "libcudart.so.13")
+
+    def test_a_child_without_environment_finds_ours(self):
+        self.check_load("libcudart.so.13", "libcudart.so.13", "env", "-i")
+
+    def test_children_with_an_environment_of_their_own_find_ours(self):
+        starts = f"""
+import os, subprocess, sys
+words = [sys.executable, "-c", sys.argv[1], {str(TOOLKIT / "libcudart.so.13")!r}]
+subprocess.run(words, check=True, env={{"LD_LIBRARY_PATH": "/nowhere"}})
+subprocess.run(words, check=True, env={{"LD_PRELOAD": ""}}, close_fds=False)
+pid = os.posix_spawn(words[0], words, {{}})
+assert os.waitpid(pid, 0)[1] == 0
+if os.fork() == 0:
+    os.execve(words[0], words, {{"A": "B"}})
+assert os.wait()[1] == 0
+"""
+        result = run_avec(sys.executable, "-c", starts, LOADS, local=True)
+        self.assert_succeeds(result)
+        self.assertEqual(result.stdout.split(), [str(OURS / "libcudart.so.13")] * 4)
+
+    def test_a_child_may_name_another_executor(self):
+        shows = "import os, subprocess; subprocess.run(['env'], env={'AVEC_EXECUTOR': 'tcp://127.0.0.1:9'})"
+        result = run_avec(sys.executable, "-c", shows, local=True)
+        self.assertIn("AVEC_EXECUTOR=tcp://127.0.0.1:9\n", result.stdout)
+        self.assertEqual(result.stdout.count("AVEC_EXECUTOR="), 1)
+        self.assertIn("AVEC_TOKEN_FILE=", result.stdout)
+
+    def test_libraries_found_by_rpath_or_runpath_are_ours(self):
+        for name in ("linked_by_rpath", "linked_by_runpath"):
+            with self.subTest(name):
+                result = run_avec(program(name), local=True)
+                self.assert_succeeds(result)
+                self.assertEqual(result.stdout.splitlines(), [str(OURS / "libcudart.so.13"), "42"])
+                self.assertEqual(result.stderr, "")
+
+    def test_other_libraries_load_from_where_they_are(self):
+        loads = "import ctypes; ctypes.CDLL('libm.so.6'); print([l.split()[-1] for l in open('/proc/self/maps') if 'avec' in l])"
+        result = run_avec(sys.executable, "-c", loads, local=True)
+        self.assert_succeeds(result)
+        self.assertNotIn("libcuda", result.stdout)
+
+
+class OtherVersions(Case):
+    """CUDA 12's runtime, as far as the loader sees it."""
+
+    def build(self, folder):
+        library = folder / "libcudart.so.12"
+        (folder / "cudart.c").write_text("int cudaMalloc(void**m, unsigned long n) { return 999; }\n"
+                                         "int cudaMemcpy(void*a, const void*b, unsigned long n, int k) { return 999; }\n")
+        subprocess.run([CC, "-shared", "-fPIC", "-o", library, folder / "cudart.c", "-Wl,-soname,libcudart.so.12"],
+                       check=True, timeout=60)
+        source = pathlib.Path(__file__).parent / "programs" / "linked_user.c"
+        subprocess.run([CC, "-o", folder / "program", source, library, f"-Wl,-rpath,{folder}"], check=True, timeout=60)
+        return folder / "program"
+
+    def test_a_program_of_cuda_12_is_told_both_versions(self):
+        with scratch_folder() as folder:
+            built = self.build(folder)
+            for there in (True, False):
+                with self.subTest(library_is_there=there):
+                    result = run_avec(built, local=True)
+                    self.assertNotEqual(result.returncode, 0)
+                    lines = [line for line in result.stderr.splitlines() if line.startswith("avec:")]
+                    self.assertEqual(len(lines), 1, result.stderr)
+                    self.assertIn("needs libcudart.so.12", lines[0])
+                    self.assertIn("libcudart.so.13", lines[0])
+                (folder / "libcudart.so.12").unlink(missing_ok=True)
+
+    def test_a_program_that_only_looks_for_cuda_12_is_not_told(self):
+        looks = "import ctypes\ntry: ctypes.CDLL('libcudart.so.12')\nexcept OSError: print('not there')"
+        result = run_avec(sys.executable, "-c", looks, local=True)
+        self.assert_succeeds(result)
+        self.assertEqual((result.stdout, result.stderr), ("not there\n", ""))
+
+
+class NvidiasLibraries(Case):
+    def test_one_that_avec_does_not_have_is_named_when_it_is_called_and_not_before(self):
+        # Links the runtime statically and has no symbol table, as NVIDIA's libraries have none.
+        loads = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+sys.stderr.write("loaded\\n")
+sys.stderr.flush()
+sys.exit(library.use_cuda())
+"""
+        result = run_avec(sys.executable, "-c", loads, str(program("libstripped.so")), local=True)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        lines = result.stderr.splitlines()
+        self.assertEqual(lines[0], "loaded")
+        self.assertEqual(len(lines), 2, result.stderr)
+        self.assertRegex(lines[1], "^avec: .*libstripped.so needs private functions of NVIDIA's driver")
+
+
+if __name__ == "__main__":
+    unittest.main()
