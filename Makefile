@@ -4,7 +4,7 @@ SHELL := /bin/sh
 JOBS ?= $(shell nproc)
 BUILD := build/release
 
-.PHONY: demo test test-rdma setup setup-guest build bench docs format clean
+.PHONY: demo test test-rdma setup setup-guest build bench evaluation docs format clean
 
 setup:
 	@packaging/setup.sh
@@ -37,6 +37,11 @@ test-rdma: setup-guest build
 
 bench: build
 	$(BUILD)/bin/avec bench all --json bench-result.jsonl --plot bench-result.svg
+
+# OpenPose's networks on this machine's processor, on its GPU and offloaded over links of several
+# shapes: docs/avec-evaluation.md. Some ten minutes.
+evaluation: build
+	bench/evaluation.py --within 3600
 
 docs: build
 	@cmake --build --preset release --target docs
