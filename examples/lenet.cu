@@ -297,7 +297,7 @@ int number(int count, char** words, int i) {
 }  // namespace
 
 int main(int count, char** words) {
-  int steps = 12, batch = 10;
+  int steps = 16, batch = 32;
   bool bits = false;
   for (int i = 1; i < count; ++i) {
     if (std::strcmp(words[i], "--bits") == 0) {
