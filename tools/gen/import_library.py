@@ -313,7 +313,7 @@ def compare(headers, names, entries, complete=True):
         problems.append(f"{name} is exported, in no header, and not described")
     numbers = {}
     for entry in entries.values():
-        hidden = "hidden" in entry.flags.split()
+        hidden = not {"hidden", "calls"}.isdisjoint(entry.flags.split())
         if entry.number and entry.number in numbers:
             problems.append(f"{entry.name} and {numbers[entry.number]} have the same number {entry.number}")
         numbers[entry.number] = entry.name
