@@ -76,6 +76,13 @@ def output_of(*command):
         return ""
 
 
+def use_libraries(build):
+    """What a packed build brings along, and NVIDIA's libraries, are found as tests/gpu/run.sh finds them."""
+    folders = [build / "lib" / "deps", pathlib.Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "lib64"]
+    found = [str(folder) for folder in folders if folder.is_dir()]
+    os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [*found, os.environ.get("LD_LIBRARY_PATH")]))
+
+
 def environment(**extra):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AVEC_")}
     kept.update({k: str(v) for k, v in extra.items()})
@@ -116,6 +123,7 @@ class Evaluation:
         self.wishes = wishes
         self.machine = Machine(wishes)
         self.begin = time.monotonic()
+        use_libraries(self.machine.build)
         self.rows = read(wishes.out)
         self.missing = self.failed = 0
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="avec-evaluation-"))
@@ -179,7 +187,11 @@ class Evaluation:
     def offloaded(self, network, cores, url, shape):
         once = self.remote(network, cores, url, 3)
         repeat = max(5, min(100, int(self.wishes.seconds * 1000 / max(once["median_ms"], 1))))
-        return {**self.remote(network, cores, url, repeat), "shape": shape}
+        row = self.remote(network, cores, url, repeat)
+        native = self.known(kind="native", network=network)
+        if native is not None and row["hash"] != native["hash"]:
+            raise ValueError(f"the output is not the native one: {row['hash']} instead of {native['hash']}")
+        return {**row, "shape": shape}
 
     def traced(self, network, cores, url):
         file = self.scratch / "trace.json"
@@ -252,7 +264,7 @@ def parse():
     parser.add_argument("--links", type=lambda text: text.split(";"), default=LINKS, help="of avec bench --shape, with semicolons")
     parser.add_argument("--input", default="368x656", metavar="HxW")
     parser.add_argument("--seconds", type=float, default=3, help="for each figure, about")
-    parser.add_argument("--within", type=float, default=460, metavar="SECONDS", help="measure no longer than that")
+    parser.add_argument("--within", type=float, default=420, metavar="SECONDS", help="measure no longer than that")
     wishes = parser.parse_args()
     if wishes.device is None:
         wishes.device = "cuda" if output_of("nvidia-smi", "-L") else "cpu"

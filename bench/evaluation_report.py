@@ -65,11 +65,13 @@ def table(head, lines):
 def limit(results, row):
     """What most of the floor is made of, in words."""
     native = results.get("native", row["network"])
+    if native is None:
+        return ""
     up, down = transfer_ms(row)
     if row["link"] == "loopback":
         return "the GPU"
     causes = {f"the picture's {row['input_bytes'] / 1e6:.1f} MB on the way up": up, "the result on the way down": down,
-              "the round trip": quantity(row["shape"], "rtt"), "the GPU": native["device_ms"] if native else 0.0}
+              "the round trip": quantity(row["shape"], "rtt"), "the GPU": native["device_ms"]}
     words, most = max(causes.items(), key=lambda item: item[1])
     return f"{words} ({100 * most / sum(causes.values()):.0f} % of the floor)"
 
@@ -165,7 +167,7 @@ with a thread a core, on strips of the picture that stay in the cache.
     bench/evaluation.py --document result.jsonl                        # this document, from results made elsewhere
 
 A forward pass is timed from the picture in pinned memory to the result in pinned memory: one copy in, the launches, one
-copy out. Times are medians. The **floor** of a link is payload / rate + round trip + the native time of the GPU (for
+copy out; each run's output has the bits of the native one. Times are medians. The **floor** of a link is payload / rate + round trip + the native time of the GPU (for
 loopback: the native forward pass, copies included). A loss on a link is none of the floor's.
 """
 

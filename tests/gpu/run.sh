@@ -2,7 +2,7 @@
 # The GPU suite: every example natively and through avec on this machine's GPU, output compared;
 # errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
 #
-#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples networks errors programs conformance bench
+#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples networks errors programs conformance bench evaluation
 #
 # The build folder may come from another machine (stripped binaries are enough); see
 # tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
@@ -103,14 +103,26 @@ part_bench() {
   done
 }
 
+# Only when asked for. What there was no time for is measured by the next run with the same --out.
+part_evaluation() {
+  "$here/bench/evaluation.py" --measure --device cuda --build "$build" --out "$out/evaluation.jsonl" >"$out/evaluation.txt" 2>&1
+  local status=$?
+  cat "$out/evaluation.txt"
+  case $status in
+    0) note evaluation ok "$out/evaluation.jsonl" ;;
+    4) note evaluation ok "not all yet, run it again: $(tail -1 "$out/evaluation.txt")" ;;
+    *) note evaluation FAIL "$(tail -1 "$out/evaluation.txt")" ;;
+  esac
+}
+
 if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
   echo "no GPU here: $(head -1 "$out/gpus.txt")" >&2
   exit 1
 fi
 for part in "${parts[@]}"; do
   case "$part" in
-    examples | networks | errors | programs | conformance | bench) "part_$part" ;;
-    *) echo "unknown part $part; parts: examples networks errors programs conformance bench" >&2; exit 2 ;;
+    examples | networks | errors | programs | conformance | bench | evaluation) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples networks errors programs conformance bench evaluation" >&2; exit 2 ;;
   esac
 done
 echo
