@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "base/no_cancel.h"
 #include "base/settings.h"
@@ -27,6 +28,8 @@ std::atomic<Client*> the_client{nullptr};
 std::atomic<int> the_error{CUDA_ERROR_NOT_INITIALIZED};  // while there is no client
 std::atomic<bool> tried{false};                          // opened, or failed for good
 std::atomic<bool> ended{false};
+/// The program itself initialised CUDA; natively NVML alone does not, so that its forked children may.
+std::atomic<bool> by_program{false};
 
 void before_fork() { opening().lock(); }
 void after_fork_in_parent() { opening().unlock(); }
@@ -38,6 +41,7 @@ void after_fork_in_child() {
     the_error.store(CUDA_ERROR_NOT_INITIALIZED);
     counting.store(Counting::kOff);
     forget_trace();
+    if (!by_program.load()) tried.store(false);
   }
   opening().unlock();
 }
@@ -64,10 +68,12 @@ CUresult open_client() {
   options->trace = process_trace();
   // Before it is open: a fork meanwhile waits, so that no child has a lock that nobody releases.
   const NoCancel no_cancel;
-  ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  // Once, also in a child that opens its own session; guarded by opening().
+  static bool watches_forks = false, watches_exit = false;
+  if (!std::exchange(watches_forks, true)) ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   auto client = Client::open(*options);
   if (!client) return fail(client.error());
-  std::atexit(at_exit);
+  if (!std::exchange(watches_exit, true)) std::atexit(at_exit);
   the_client.store(client->release(), std::memory_order_release);
   tried.store(true);
   return CUDA_SUCCESS;
@@ -75,7 +81,8 @@ CUresult open_client() {
 
 }  // namespace
 
-CUresult process_init() {
+CUresult process_init(bool program) {
+  if (program) by_program.store(true, std::memory_order_relaxed);
   if (ended.load()) return CUDA_ERROR_DEINITIALIZED;
   if (the_client.load(std::memory_order_acquire) != nullptr) return CUDA_SUCCESS;
   std::scoped_lock lock(opening());

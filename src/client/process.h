@@ -8,10 +8,11 @@ namespace avec::client {
 class Client;
 
 /// Opens the session at the first call (cuInit). A failure is said once on stderr and
-/// remembered: later calls return the same error.
-CUresult process_init();
+/// remembered: later calls return the same error. `program` false: by NVML, which is no use of CUDA; if nothing
+/// else opened the session, a child of fork() may open its own.
+CUresult process_init(bool program = true);
 /// The opened client. Null with CUDA_ERROR_NOT_INITIALIZED in `error`, or the error with which
-/// opening failed; in the child of a fork of a process that had opened one:
+/// opening failed; in the child of a fork of a process that had initialised CUDA:
 /// CUDA_ERROR_NOT_INITIALIZED for good.
 Client* process_client(CUresult& error) noexcept;
 /// Executor's driver version once opened, before that the one AVEC was built for.
