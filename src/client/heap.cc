@@ -342,6 +342,14 @@ std::uint64_t Heap::free_bytes(CUdevice device) const {
   return sum;
 }
 
+std::uint64_t Heap::used_bytes(CUdevice device) const {
+  std::scoped_lock lock(mutex_);
+  std::uint64_t sum = 0;
+  for (const auto& [base, allocation] : allocations_)
+    if (allocation.segment != nullptr && allocation.segment->device == device) sum += allocation.rounded;
+  return sum;
+}
+
 std::uint64_t Heap::mark() {
   std::scoped_lock lock(mutex_);
   return epoch_++;

@@ -79,6 +79,8 @@ class Heap {
   bool in_range(std::uint64_t address) const { return range_.contains(address); }
   /// Mapped and free on the device: what MemGetInfo does not know to be free.
   std::uint64_t free_bytes(CUdevice device) const;
+  /// Allocated and not released, rounded up as it is on the device.
+  std::uint64_t used_bytes(CUdevice device) const;
   std::uint64_t range_bytes() const { return range_.bytes(); }
 
   /// Work may have used memory that was freed up to here; synchronising all of it and then

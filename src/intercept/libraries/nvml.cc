@@ -13,10 +13,12 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "client/client.h"
 #include "client/context.h"
 #include "client/device.h"
+#include "client/heap.h"
 #include "client/memory.h"
 #include "client/process.h"
 
@@ -251,11 +253,14 @@ int processes(const void* handle, unsigned* count, Info* infos, Fill fill) {
   return kSuccess;
 }
 
-/// NVML_VALUE_NOT_AVAILABLE: how much of the memory is this process's is not told.
-constexpr unsigned long long kNotAvailable = ~0ull;
+unsigned long long used_here(const Device& device) {
+  CUresult error = CUDA_SUCCESS;
+  Client* client = process_client(error);
+  return client == nullptr ? 0 : client->heap().used_bytes(device.ordinal());
+}
 
-void fill_process(ProcessInfo& info, const Device&) {
-  info = {.pid = static_cast<unsigned>(::getpid()), .used_memory = kNotAvailable, .gpu_instance = kNoInstance, .compute_instance = kNoInstance};
+void fill_process(ProcessInfo& info, const Device& device) {
+  info = {.pid = static_cast<unsigned>(::getpid()), .used_memory = used_here(device), .gpu_instance = kNoInstance, .compute_instance = kNoInstance};
 }
 
 }  // namespace
@@ -449,8 +454,8 @@ int nvmlDeviceGetComputeRunningProcesses_v2(const void* handle, unsigned* count,
   return processes(handle, count, infos, fill_process);
 }
 int nvmlDeviceGetComputeRunningProcesses(const void* handle, unsigned* count, ProcessInfoV1* infos) {
-  return processes(handle, count, infos, [](ProcessInfoV1& info, const Device&) {
-    info = {.pid = static_cast<unsigned>(::getpid()), .used_memory = kNotAvailable};
+  return processes(handle, count, infos, [](ProcessInfoV1& info, const Device& device) {
+    info = {.pid = static_cast<unsigned>(::getpid()), .used_memory = used_here(device)};
   });
 }
 /// Nobody draws on a remote GPU, and MPS is the executor's affair.
