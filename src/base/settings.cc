@@ -35,6 +35,7 @@ constexpr std::array kTable{
     Setting{"executor", kText, kClient, "auto://127.0.0.1:7700", "", "URL of the executor that a client uses: auto:// (the best transport that both ends can), tcp://, rdma:// or shm://HOST:PORT; auto://, unix:// or shm:///PATH for a socket in a shared folder."},
     Setting{"gpudirect", kFlag, kExecutor, "false", "", "Large copies over RDMA go straight into and out of GPU memory, where adapter and driver can; not yet run on such hardware."},
     Setting{"insecure", kFlag, kExecutor, "false", "", "Listen without authentication, also beyond loopback."},
+    Setting{"library-path", kText, kExecutor, "", "", "Folders, with colons between them, where NVIDIA's libraries (libcublas.so.13 ...) are looked for before the usual places."},
     Setting{"listen", kText, kExecutor, "tcp://127.0.0.1:7700", "", "URLs that avec serve listens on, with commas between them: tcp://HOST:PORT (port 0 chooses one), unix:///PATH."},
     Setting{"log-level", kChoice, kBoth, "info", "trace|debug|info|warn|error|off", "What is logged on stderr."},
     Setting{"rdma-device", kText, kBoth, "", "", "RDMA adapter and port to use, as mlx5_0 or mlx5_0:1; empty: the one that leads to the other end."},

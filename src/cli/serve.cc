@@ -64,6 +64,7 @@ int serve(const Settings& settings) {
   options.spare_workers = static_cast<unsigned>(std::min<std::uint64_t>(settings.number("spare-workers"), limits::kMaxSpareWorkers));
   options.refill_spare_workers = settings.flag("refill-workers");
   options.gpudirect = settings.flag("gpudirect");
+  options.library_path = settings.text("library-path");
   options.log_level = settings.text("log-level");
   options.release = AVEC_RELEASE;
   if (const std::string_view file = settings.text("token-file"); !file.empty()) {

@@ -13,6 +13,7 @@
 #include "client/host_calls.h"
 #include "client/host_memory.h"
 #include "client/ipc.h"
+#include "client/library_call.h"
 #include "client/memory_pool.h"
 #include "client/managed.h"
 #include "client/payload.h"
@@ -269,6 +270,10 @@ void Client::posted_call_failed(int status) {
 }
 
 void Client::pushed(wire::Opcode opcode, ConstBytes body) {
+  if (opcode == wire::Opcode::LibraryFailed) {
+    const auto failed = wire::read_struct<wire::LibraryFailed>(body);
+    return library_call_failed(*this, failed.library(), failed.function(), failed.status());
+  }
   if (!watched_->take(opcode, body)) take_host_function(body);
 }
 

@@ -15,6 +15,11 @@ class DeferredErrors {
     int none = CUDA_SUCCESS;
     pending_.compare_exchange_strong(none, error, std::memory_order_acq_rel);
   }
+  /// Forgets the pending error if it is this one; false: it has been taken, or another came first.
+  bool drop(CUresult error) noexcept {
+    int pending = error;
+    return pending_.compare_exchange_strong(pending, CUDA_SUCCESS, std::memory_order_acq_rel);
+  }
   /// Returns the pending error and forgets it.
   CUresult take() noexcept {
     if (pending_.load(std::memory_order_acquire) == CUDA_SUCCESS) return CUDA_SUCCESS;

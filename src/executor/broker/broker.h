@@ -40,6 +40,8 @@ struct Options {
   bool refill_spare_workers = true;
   /// Workers use GPUDirect RDMA where they can.
   bool gpudirect = false;
+  /// Folders with NVIDIA's libraries, colons between them.
+  std::string library_path;
   std::string log_level = "info";
   std::string release;
   /// Told the bound addresses, with commas between them, before the first client is accepted.

@@ -192,7 +192,7 @@ std::expected<WorkerProcess, std::string> spawn_worker(const Options& options, c
   auto pid = spawn({options.program, options.subcommand, "--fd", std::to_string(kWorkerChannel), "--driver",
                     device.driver, "--kind", device.kind, "--wait", std::string(name_of(options.wait_mode)), "--spin",
                     std::to_string(options.spin.count()), "--cache-dir", options.cache_dir.string(), "--release",
-                    options.release, "--ahead", ahead ? "true" : "false", "--gpudirect", options.gpudirect ? "true" : "false",
+                    options.release, "--ahead", ahead ? "true" : "false", "--library-path", options.library_path, "--gpudirect", options.gpudirect ? "true" : "false",
                     "--log-level", options.log_level},
                    variables, actions);
   if (!pid) return std::unexpected(pid.error());

@@ -172,6 +172,7 @@ bool Session::pump_held() {
   if (lanes_.empty() && floating_.empty()) {
     freed_streams_.clear();
     settings_.clear();
+    held_library_ = {};
   }
   return any;
 }

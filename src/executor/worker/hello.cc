@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "executor/worker/facts.h"
 #include "executor/worker/session.h"
@@ -30,6 +31,11 @@ std::string Session::prepare() {
 
 CUresult Session::open_devices() {
   if (device_count_ > 0) return CUDA_SUCCESS;
+  std::vector<std::filesystem::path> folders;
+  for (const auto folder : std::views::split(options_.library_path, ':'))
+    if (!folder.empty()) folders.emplace_back(std::string(folder.begin(), folder.end()));
+  const std::filesystem::path driver_folder = std::filesystem::path(options_.driver_path).parent_path();
+  libraries_.configure(options_.device_kind == "cpu" ? driver_folder : std::filesystem::path(), std::move(folders));
   if (options_.driver) {
     driver_ = *options_.driver;
   } else {

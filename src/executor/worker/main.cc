@@ -114,6 +114,7 @@ int main(int argc, char** argv) {
   options.release = values["--release"];
   options.spin = std::chrono::microseconds(std::strtoull(values["--spin"].c_str(), nullptr, 10));
   options.gpudirect = values["--gpudirect"] == "true";
+  options.library_path = values["--library-path"];
   options.capture_stdout = options.device_kind == "cuda";
   spdlog::set_default_logger(spdlog::stderr_logger_mt("avec"));
   spdlog::set_level(spdlog::level::from_str(values["--log-level"]));

@@ -45,6 +45,7 @@
 #include "executor/worker/host_calls.h"
 #include "executor/worker/host_regions.h"
 #include "executor/worker/ipc.h"
+#include "executor/worker/libraries.h"
 #include "executor/worker/link.h"
 #include "executor/worker/memory.h"
 #include "executor/worker/module_cache.h"
@@ -59,6 +60,8 @@ struct SessionOptions {
   std::optional<DriverTable> driver;
   std::string driver_path;
   std::string device_kind = "cuda";  ///< "cuda" or "cpu", told to the client
+  /// Folders in which NVIDIA's libraries are looked for first, colons between them.
+  std::string library_path;
   WaitMode wait_mode = WaitMode::kAdaptive;
   std::chrono::microseconds spin{50};
   std::filesystem::path cache_dir;   ///< module images; empty: memory only
@@ -232,6 +235,10 @@ class Session {
   Result<> operator()(const Header&, const wire::TextureDestroy&);
   Result<> operator()(const Header&, const wire::SurfaceCreate&);
   Result<> operator()(const Header&, const wire::SurfaceDestroy&);
+  // CUDA libraries (library_calls.cc).
+  Result<> operator()(const Header&, const wire::LibraryOpen&);
+  Result<> operator()(const Header&, const wire::LibraryCall&);
+  Result<> operator()(const Header&, const wire::LibraryAsk&);
   /// Calls whose handlers are generated (simple_handlers.h).
   template <class Body>
     requires(SimpleCall<Body>::exists)
@@ -501,6 +508,16 @@ class Session {
   /// Memory that a stream may wait for or write on the client's behalf.
   bool may_address(std::uint64_t address, std::uint64_t bytes) const;
 
+  // ---- CUDA libraries (library_calls.cc)
+  /// The call is held: for its stream, and behind every held call of a library. stream null: of none.
+  bool hold_library_call(Stream* stream);
+  template <class Call>
+  Result<> prepare_library_call(const Header& header, const Call& call, Stream*& stream, Context*& context, bool& held);
+  std::shared_ptr<LibraryArguments> library_arguments(const LibraryDescription& library, std::vector<std::uint64_t> words);
+  void before_library_call(Context& context, Stream* stream);
+  void after_library_call(Stream* stream);
+  Result<> answer_library(const Header& header, int status, const std::vector<std::uint64_t>& results);
+
   // ---- beginning and end (hello.cc)
   CUresult open_devices();
   void reserve_ranges(const wire::Hello& hello);
@@ -527,6 +544,7 @@ class Session {
   Tracer tracer_{driver_, completions_, link_};
   HostRegions regions_;
   ModuleCache cache_;
+  SessionLibraries libraries_;
 
   Names<Context> contexts_;
   Names<Stream> streams_;
@@ -608,6 +626,8 @@ class Session {
   std::vector<Stream*> lanes_;    ///< streams with held frames
   Stream barriers_;               ///< lane of frames that everything later must follow
   std::list<Held> floating_;      ///< held frames of no stream
+  Stream library_lane_;           ///< lane of library calls of no stream
+  HeldPoint held_library_;        ///< the last library call that was held
   /// Lanes of held changes of functions, by module and index; as long as any frame is held.
   std::map<std::pair<std::uint64_t, std::uint32_t>, Stream> settings_;
   std::uint64_t held_sequence_ = 0;

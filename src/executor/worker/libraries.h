@@ -1,0 +1,242 @@
+// CUDA libraries (cuBLAS, cuDNN ...) of one session: loaded when first used, called as
+// schemas/libraries/*.api say, their handles and descriptors by the client's names.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "libraries/abi.h"
+
+namespace avec::worker {
+
+class LibraryArguments;
+
+/// How a kind's handles look to the library.
+enum class HandleForm : std::uint8_t { kPointer, kInt, kCaller, kEither };
+struct LibraryKind {
+  std::uint16_t number;
+  HandleForm form = HandleForm::kPointer;
+  std::uint32_t bytes = 0;  ///< kCaller: of the struct
+};
+
+/// Generated, one per function that the client can call.
+struct LibraryEntry {
+  std::uint16_t number;
+  const char* name;
+  const char* symbol;                              ///< in the library; null: `address` is ours
+  int (*call)(LibraryArguments&, void* address);   ///< null: no such function
+  void* address;
+};
+
+struct LibraryDescription {
+  std::uint16_t number;
+  const char* name;
+  const char* soname;
+  const char* cpu;         ///< file beside the CPU device's; null: it has none
+  int ok, invalid_value, not_supported;
+  const LibraryEntry* entries;  ///< by number
+  std::size_t entry_count;
+};
+
+/// Generated: by number, null where there is none.
+const LibraryDescription* library_description(std::uint16_t number);
+
+class SessionLibraries {
+ public:
+  /// `cpu_folder`: where the CPU device's libraries lie; empty: NVIDIA's are used. `folders`: looked
+  /// into for NVIDIA's before the loader's own search.
+  void configure(std::filesystem::path cpu_folder, std::vector<std::filesystem::path> folders);
+
+  /// Loads the library if need be: where it lies, or why it cannot be used in `problem`.
+  std::string open(std::uint16_t library, std::string& problem);
+  /// The function, or null with the library's status for the client. Loads the library.
+  const LibraryEntry* find(std::uint16_t library, std::uint16_t function, void*& address, int& status);
+  const LibraryDescription* description(std::uint16_t library) const { return library_description(library); }
+  /// For hand-written executor code: NVIDIA's function; null when it or the library is missing.
+  void* symbol(std::uint16_t library, const char* name);
+
+  struct Object {
+    std::uint16_t kind = 0;
+    void* native = nullptr;
+    std::unique_ptr<std::byte[]> storage;  ///< kCaller
+  };
+  const Object* find_object(std::uint64_t name, std::uint16_t kind) const;
+  bool add_object(std::uint64_t name, Object object);
+  void remove_object(std::uint64_t name) { objects_.erase(name); }
+
+ private:
+  struct Loaded {
+    bool tried = false;
+    void* handle = nullptr;
+    std::string path, problem;
+    std::vector<void*> addresses;  ///< by function number; null: not looked up, or missing
+  };
+  Loaded& load(const LibraryDescription& description);
+
+  std::filesystem::path cpu_folder_;
+  std::vector<std::filesystem::path> folders_;
+  std::unordered_map<std::uint16_t, Loaded> loaded_;
+  std::unordered_map<std::uint64_t, Object> objects_;
+};
+
+/// The arguments of one call, taken in the order of the function's parameters. What it hands out
+/// lives as long as it. A violation of the schema makes good() false; the function is not called then.
+class LibraryArguments {
+ public:
+  using FindHandle = std::function<void*(std::uint64_t name)>;
+  LibraryArguments(SessionLibraries& session, const LibraryDescription& library, std::vector<std::uint64_t> words,
+                   FindHandle stream, FindHandle event)
+      : session_(session), library_(library), words_(std::move(words)), stream_(std::move(stream)), event_(std::move(event)) {}
+
+  bool good() const { return malformed_ == nullptr && status_ == library_.ok; }
+  /// Null, or what is wrong with the frame: the client broke the protocol.
+  const char* malformed() const { return malformed_; }
+  int failure() const { return status_; }
+
+  std::uint64_t word() {
+    if (next_ == words_.size()) return bad("too few arguments");
+    return words_[next_++];
+  }
+  template <class T>
+  T value() {
+    static_assert(sizeof(T) <= 8);
+    const std::uint64_t bits = word();
+    T result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+  }
+  template <class T>
+  T raw() {
+    T result{};
+    if (const std::byte* from = take(sizeof result)) std::memcpy(&result, from, sizeof result);
+    return result;
+  }
+  void* device() { return reinterpret_cast<void*>(static_cast<std::uintptr_t>(word())); }
+  void* stream();
+  void* event();
+  void* object(LibraryKind kind, bool optional = false);
+  int object_int(LibraryKind kind, bool optional = false) {
+    return static_cast<int>(reinterpret_cast<std::intptr_t>(object(kind, optional)));
+  }
+  void* destroy(LibraryKind kind);
+  int destroy_int(LibraryKind kind) { return static_cast<int>(reinterpret_cast<std::intptr_t>(destroy(kind))); }
+  void* create(LibraryKind kind);
+  const void* scalar(std::uint64_t bytes);
+  void* result(std::uint64_t bytes);
+
+  struct Blob {
+    std::byte* data = nullptr;
+    std::uint64_t bytes = 0;
+    bool null = true;
+  };
+  Blob in();
+  struct SizedScalar {
+    void* device = nullptr;
+    Blob host;
+  };
+  SizedScalar sized_scalar() {
+    SizedScalar scalar;
+    if (word() == 0) {
+      scalar.device = device();
+    } else {
+      scalar.host = in();
+    }
+    return scalar;
+  }
+  const void* expect(const SizedScalar& scalar, std::uint64_t bytes) {
+    return scalar.host.null ? scalar.device : expect(scalar.host, bytes);
+  }
+  /// A result whose size depends on other arguments.
+  struct SizedResult {
+    void* device = nullptr;
+    bool wanted = false;
+  };
+  SizedResult sized_result() {
+    SizedResult result;
+    if (word() == 0) {
+      result.device = device();
+    } else {
+      result.wanted = wanted();
+    }
+    return result;
+  }
+  void* out(const SizedResult& result, std::uint64_t bytes) {
+    return result.wanted ? out(true, bytes) : result.device;
+  }
+  /// The bytes, which must be so many.
+  void* expect(const Blob& blob, std::uint64_t bytes);
+  /// The same bytes are answered.
+  void* both(const Blob& blob, std::uint64_t bytes);
+  bool wanted() { return word() != 0; }
+  void* out(bool wanted, std::uint64_t bytes);
+  void* scratch(std::uint64_t bytes);
+  const char* string();
+  void* objects_in(LibraryKind kind, std::uint64_t& count);
+  void* objects_out(LibraryKind kind, std::uint64_t& count);
+  void expect_count(std::uint64_t count, std::uint64_t expected) {
+    if (count != expected) bad("an array of another size than its arguments say");
+  }
+
+  /// Calls it now, or keeps the call for run_deferred().
+  template <class Call>
+  int invoke(Call&& call) {
+    if (next_ != words_.size()) bad("too many arguments");
+    if (!good()) return status_;
+    if (defer_) {
+      deferred_ = std::forward<Call>(call);
+      return library_.ok;
+    }
+    return status_ = call();
+  }
+  void defer() { defer_ = true; }
+  bool deferred() const { return static_cast<bool>(deferred_); }
+  int run_deferred() { return status_ = deferred_(); }
+
+  /// After the call: what it made has names, what it ended has none.
+  void settle();
+  /// What it wrote, each padded to 8 bytes.
+  std::vector<std::uint64_t> results() const;
+
+ private:
+  std::uint64_t bad(const char* what) {
+    if (malformed_ == nullptr) malformed_ = what;
+    return 0;
+  }
+  std::byte* take(std::uint64_t bytes);
+  std::byte* buffer(std::uint64_t bytes);
+
+  SessionLibraries& session_;
+  const LibraryDescription& library_;
+  std::vector<std::uint64_t> words_;
+  FindHandle stream_, event_;
+  std::size_t next_ = 0;
+  const char* malformed_ = nullptr;
+  int status_ = 0;
+  bool defer_ = false;
+  std::function<int()> deferred_;
+  struct Made {
+    std::uint64_t name;
+    LibraryKind kind;
+    std::unique_ptr<std::uint64_t> slot;
+    SessionLibraries::Object object;
+  };
+  std::vector<Made> made_;
+  std::vector<std::uint64_t> ended_;
+  std::vector<std::unique_ptr<std::uint64_t[]>> buffers_;
+  std::vector<std::pair<const std::byte*, std::uint64_t>> outputs_;
+  std::uint64_t total_ = 0;
+};
+
+}  // namespace avec::worker
+
+/// For hand-written functions of src/executor/worker/libraries: a function of a loaded library.
+extern "C" void* avec_library_symbol(std::uint16_t library, const char* name);

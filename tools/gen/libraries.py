@@ -1,0 +1,549 @@
+#!/usr/bin/env python3
+"""Generates the shims of CUDA libraries and the executor's side from schemas/libraries/*.api.
+
+    libraries.py --out DIR FILE.api...   for each library: DIR/<name>_shim.cc, <name>_exports.map,
+                                         <name>_executor.cc; and library_descriptions.cc, libraries.md
+
+What an .api file says is described in docs/adding-a-call.md, "A function of a CUDA library".
+"""
+import argparse
+import pathlib
+import re
+import sys
+from dataclasses import dataclass, field
+
+MODES = {"posted": "kPosted", "sync": "kSync", "query": "kQuery", "learned": "kLearned"}
+SCALARS = {  # C type of the shim and of the executor
+    "i8": "std::int8_t", "u8": "std::uint8_t", "i16": "std::int16_t", "u16": "std::uint16_t", "i32": "std::int32_t",
+    "u32": "std::uint32_t", "i64": "std::int64_t", "u64": "std::uint64_t", "f32": "float", "f64": "double",
+    "c64": "Complex64", "c128": "Complex128",
+}
+SIZES = {"i8": 1, "u8": 1, "i16": 2, "u16": 2, "i32": 4, "u32": 4, "i64": 8, "u64": 8, "f32": 4, "f64": 8, "c64": 8,
+         "c128": 16, "byte": 1, "device": 8}
+KINDS_PER_LIBRARY = 256
+
+
+class ApiError(Exception):
+    """An .api file that cannot be read: file, line, what is wrong."""
+
+
+@dataclass
+class Parameter:
+    name: str
+    form: str             # value, device, stream, event, object, new, set, delete, scalar, result, in, out, inout, ...
+    type: str = ""        # element or value type, or kind
+    count: str = ""       # expression
+    client_count: bool = False
+    optional: bool = False
+    owner: str = ""       # scalar, result: the parameter with the pointer mode
+
+
+@dataclass
+class Function:
+    name: str
+    mode: str
+    number: int
+    parameters: list
+    flags: set = field(default_factory=set)
+    check: str = ""
+    calls: str = ""
+
+
+@dataclass
+class Kind:
+    name: str
+    number: int
+    form: str = "kPointer"
+    bytes: int = 0
+    streams: bool = False
+
+
+class Library:
+    def __init__(self, path):
+        self.path = path
+        self.stem = path.stem
+        self.name, self.number, self.soname, self.cpu, self.version = "", 0, "", "", ""
+        self.status, self.kinds, self.functions = {}, {}, []
+        self.locals, self.aliases, self.unsupported = [], [], []
+
+    def kind(self, name):
+        if name not in self.kinds:
+            if len(self.kinds) == KINDS_PER_LIBRARY:
+                raise ApiError(f"{self.path}: too many kinds")
+            self.kinds[name] = Kind(name, self.number * KINDS_PER_LIBRARY + len(self.kinds))
+        return self.kinds[name]
+
+    @property
+    def exports(self):
+        names = [f.name for f in self.functions if not hidden(f)] + self.locals + [a for a, _ in self.aliases]
+        return sorted(set(names + [n for _, group in self.unsupported for n in group]))
+
+
+def hidden(function):
+    return "hidden" in function.flags or bool(function.calls)
+
+
+def statements(path):
+    """(line number, text): comments taken off, continued lines joined."""
+    current, at = "", 0
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        text = re.sub(r'(^|\s)#[^"]*$', "", line).rstrip()
+        if not text.strip():
+            continue
+        if text[0].isspace():
+            current += " " + text.strip()
+            continue
+        if current:
+            yield at, current
+        current, at = text, number
+    if current:
+        yield at, current
+
+
+def split_arguments(text):
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "([") - (c in ")]")
+        if c == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    last = text[start:].strip()
+    return parts + [last] if last else parts
+
+
+def parse_parameter(library, text):
+    match = re.fullmatch(r"(\w+)\s*:\s*(.+)", text)
+    if not match:
+        raise ApiError(f"a parameter is written `name: type`, not `{text}`")
+    name, type_ = match[1], match[2].strip()
+    words = type_.split()
+    if type_ in SCALARS:
+        return Parameter(name, "value", type_)
+    if type_ in ("device", "stream", "event", "null"):
+        return Parameter(name, type_)
+    if type_ in ("string", "string?"):
+        return Parameter(name, "string", optional=type_.endswith("?"))
+    if words[0] == "struct" and len(words) == 2:
+        return Parameter(name, "struct", words[1])
+    match = re.fullmatch(r"scratch\s*\[(.*)\]", type_)
+    if match:
+        return Parameter(name, "scratch", count=match[1])
+    if words[0] in ("object", "object?", "set", "new", "delete") and len(words) == 2:
+        library.kind(words[1]) if "." not in words[1] else None
+        return Parameter(name, words[0].rstrip("?"), words[1], optional=words[0].endswith("?"))
+    match = re.fullmatch(r"(scalar|result)\s+(\w+)(?:\s*\[(.*)\])?\s+(\w+)", type_)
+    if match:
+        count = match[3] or "1"
+        client = count.startswith("client ")
+        return Parameter(name, match[1], match[2], count=count.removeprefix("client "), client_count=client, owner=match[4])
+    match = re.fullmatch(r"(in|out|inout)(\?)?\s+((?:object\s+)?[\w.]+)\s*\[(client\s+)?(.*)\]", type_)
+    if match:
+        element = match[3].split()
+        if element[0] == "object":
+            library.kind(element[1]) if "." not in element[1] else None
+        elif element[0] not in SIZES:
+            raise ApiError(f"unknown element type `{element[0]}`")
+        return Parameter(name, match[1], " ".join(element), count=match[5], client_count=bool(match[4]),
+                         optional=bool(match[2]))
+    raise ApiError(f"unknown type `{type_}` of parameter {name}")
+
+
+FUNCTION = re.compile(r"(posted|sync|query|learned)((?:\s+(?:may_block|hidden|work|grouped|check\s+\w+|calls\s+\w+))*)"
+                      r"\s+(\w+)\s*\((.*)\)\s*=\s*(\d+)")
+
+
+def parse_statement(library, text):
+    word, _, rest = text.partition(" ")
+    rest = rest.strip()
+    if word == "library":
+        library.name, number = (part.strip() for part in rest.split("="))
+        library.number = int(number)
+    elif word in ("soname", "cpu", "version"):
+        setattr(library, word, rest)
+    elif word == "major":
+        pass
+    elif word == "status":
+        for part in split_arguments(rest):
+            name, value = part.split()
+            library.status[name] = int(value)
+    elif word == "kind":
+        parts = rest.split()
+        kind = library.kind(parts[0])
+        kind.form = {"int": "kInt", "caller": "kCaller", "either": "kEither"}[parts[1]]
+        kind.bytes = int(parts[2]) if len(parts) > 2 else 0
+    elif word == "local":
+        library.locals += rest.split()
+    elif word == "alias":
+        alias, target = (part.strip() for part in rest.split("="))
+        library.aliases.append((alias, target))
+    elif word == "unsupported":
+        match = re.fullmatch(r'"([^"]*)"\s*:\s*(.*)', rest)
+        if not match:
+            raise ApiError('written as: unsupported "why": names')
+        library.unsupported.append((match[1], match[2].split()))
+    else:
+        match = FUNCTION.fullmatch(text)
+        if not match:
+            raise ApiError("neither a function nor a setting: " + text[:80])
+        flags = match[2].split()
+        function = Function(match[3], match[1], int(match[5]), [parse_parameter(library, p) for p in split_arguments(match[4])])
+        for i, flag in enumerate(flags):
+            if flag == "check":
+                function.check = flags[i + 1]
+            elif flag == "calls":
+                function.calls = flags[i + 1]
+            elif flag in ("may_block", "hidden", "work", "grouped"):
+                function.flags.add(flag)
+        library.functions.append(function)
+
+
+def read(path):
+    library = Library(path)
+    for number, text in statements(path):
+        try:
+            parse_statement(library, text)
+        except (ApiError, KeyError, ValueError) as error:
+            raise ApiError(f"{path}:{number}: {error}") from error
+    required = ("ok", "not_initialized", "alloc_failed", "invalid_value", "execution_failed", "not_supported")
+    missing = [name for name in required if name not in library.status]
+    if not library.name or not library.soname or missing:
+        raise ApiError(f"{path}: lacks {', '.join(missing) or 'library or soname'}")
+    seen, numbers = set(), set()
+    for name in [f.name for f in library.functions] + library.locals + [a for a, _ in library.aliases]:
+        if name in seen:
+            raise ApiError(f"{path}: {name} stands twice")
+        seen.add(name)
+    for function in library.functions:
+        if function.number in numbers:
+            raise ApiError(f"{path}: number {function.number} stands twice")
+        numbers.add(function.number)
+    for function in library.functions:
+        first = function.parameters[0] if function.parameters else None
+        if first is not None and first.form in ("object", "set") and binds(function) and "." not in first.type:
+            library.kind(first.type).streams = True
+    return library
+
+
+def binds(function):
+    return "SetStream" in function.name and any(p.form == "stream" for p in function.parameters)
+
+
+class Generator:
+    def __init__(self, libraries):
+        self.libraries = libraries
+        self.by_name = {library.stem: library for library in libraries}
+
+    def kind(self, library, name):
+        if "." in name:
+            owner, _, name = name.partition(".")
+            if owner not in self.by_name:
+                raise ApiError(f"{library.path}: no library {owner}")
+            library = self.by_name[owner]
+        return library.kind(name)
+
+    def kind_text(self, library, name):
+        kind = self.kind(library, name)
+        return f"{{{kind.number}, HandleForm::{kind.form}}}"
+
+    def c_type(self, library, p):
+        if p.form == "value":
+            return SCALARS[p.type]
+        if p.form == "struct":
+            return f"Bytes<{p.type}>"
+        if p.form in ("object", "set", "delete"):
+            return "int" if self.kind(library, p.type).form == "kInt" else "const void*"
+        if p.form == "string":
+            return "const char*"
+        if p.form in ("in", "scalar"):
+            return f"const {SCALARS[p.type]}*" if p.type in SCALARS else "const void*"
+        if p.form in ("out", "inout", "result"):
+            return f"{SCALARS[p.type]}*" if p.type in SCALARS else "void*"
+        return "void*"
+
+    def work(self, library, f):
+        if f.mode == "query" or binds(f):
+            return False
+        if "work" in f.flags or any(p.form == "stream" for p in f.parameters):
+            return True
+        streams = any(p.form in ("object", "set") and self.kind(library, p.type).streams for p in f.parameters)
+        return streams and any(p.form in ("device", "scalar", "result") for p in f.parameters)
+
+    # ---- client
+
+    def client_argument(self, library, f, p):
+        n = p.name
+        element = p.type.split()
+        size = SIZES.get(element[0] if element else "", 1)
+        keyed = "" if p.type != "device" else ", false"
+        if p.form == "value":
+            if p.type in ("c64", "c128"):
+                return f"call_.raw(&{n}, sizeof {n});"
+            return f"call_.value({n});" if p.type in ("f32", "f64") else f"call_.value(static_cast<std::uint64_t>({n}));"
+        if p.form == "struct":
+            return f"call_.raw(&{n}, sizeof {n});"
+        if p.form in ("device", "event", "null"):
+            return f"call_.{p.form}({n});"
+        if p.form == "stream":
+            return f"call_.stream({n}, {'true' if binds(f) else 'false'});"
+        if p.form == "object":
+            return f"call_.object({n}, {self.kind_text(library, p.type)}{', true' if p.optional else ''});"
+        if p.form == "set":
+            return f"call_.set({n}, {self.kind_text(library, p.type)});"
+        if p.form == "delete":
+            return f"call_.destroy({n}, {self.kind_text(library, p.type)});"
+        if p.form == "new":
+            return f"call_.create({n}, {self.kind_text(library, p.type)});"
+        if p.form in ("scalar", "result"):
+            owner = next((q for q in f.parameters if q.name == p.owner), None)
+            if owner is None:
+                raise ApiError(f"{library.path}: {f.name}: no parameter {p.owner}")
+            call = "sized_scalar" if p.form == "scalar" and p.count != "1" else p.form
+            return (f"call_.{call}({n}, libraries::host_bytes({p.count}, {size}), {p.owner}, "
+                    f"{self.kind_text(library, owner.type)});")
+        if p.form == "string":
+            return f"call_.string({n}, {'true' if p.optional else 'false'});"
+        if p.form == "scratch":
+            return f"static_cast<void>({n});"
+        if element[0] == "object":
+            kind = self.kind_text(library, element[1])
+            optional = f", {'true' if p.optional else 'false'}" if p.form == "in" else ""
+            return f"call_.{p.form}_objects({n}, static_cast<std::uint64_t>({p.count}), {kind}{optional});"
+        optional = "true" if p.optional else "false"
+        return f"call_.{p.form}({n}, libraries::host_bytes({p.count}, {size}), {optional}{keyed if p.form == 'in' else ''});"
+
+    def shim(self, library):
+        status = library.status
+        lines = [f"// Generated by tools/gen/libraries.py from schemas/libraries/{library.stem}.api: {library.soname}.",
+                 '#include "client/library_call.h"', "#include <cstdint>",
+                 f'#if __has_include("libraries/{library.stem}.h")', f'#include "libraries/{library.stem}.h"', "#endif",
+                 f'#if __has_include("intercept/libraries/{library.stem}.h")',
+                 f'#include "intercept/libraries/{library.stem}.h"', "#endif", "",
+                 "using namespace avec;", "using namespace avec::client;", "using namespace avec::libraries;", "",
+                 "namespace {", "constexpr LibraryFunction kFunctions[] = {"]
+        for f in library.functions:
+            keyed = f.mode in ("query", "learned") or any(p.form in ("set", "new") for p in f.parameters)
+            text = lambda value: "true" if value else "false"  # noqa: E731
+            lines.append(f'    {{{f.number}, "{f.name}", LibraryMode::{MODES[f.mode]}, {text("may_block" in f.flags)}, '
+                         f"{text(self.work(library, f))}, {text(keyed)}}},")
+        if not library.functions:
+            lines.append('    {0, "", LibraryMode::kPosted},')
+        values = ", ".join(str(status[k]) for k in ("ok", "not_initialized", "alloc_failed", "invalid_value",
+                                                    "execution_failed", "not_supported"))
+        lines += ["};", f'constexpr LibraryInfo kLibrary{{{library.number}, "{library.soname}", {{{values}}}, kFunctions, '
+                  f"{len(library.functions)}}};", "}  // namespace", "", 'extern "C" {']
+        for index, f in enumerate(library.functions):
+            parameters = ", ".join(f"{self.c_type(library, p)} {p.name}" for p in f.parameters) or "void"
+            attribute = '__attribute__((visibility("hidden"))) ' if hidden(f) else ""
+            lines.append(f"{attribute}int {f.name}({parameters}) {{")
+            lines.append(f"  LibraryCall call_(kLibrary, kFunctions[{index}]);")
+            if f.check:
+                names = ", ".join(p.name for p in f.parameters)
+                lines.append(f"  call_.check({f.check}({names}));")
+            for p in f.parameters:
+                lines.append("  " + self.client_argument(library, f, p))
+            lines += ["  return call_.run();", "}"]
+        by_name = {f.name: f for f in library.functions}
+        for alias, target in library.aliases:
+            if target in by_name:
+                f = by_name[target]
+                parameters = ", ".join(f"{self.c_type(library, p)} {p.name}" for p in f.parameters) or "void"
+                names = ", ".join(p.name for p in f.parameters)
+                lines.append(f"int {alias}({parameters}) {{ return {target}({names}); }}")
+            else:
+                lines.append(f"void {alias}(void) __attribute__((alias(\"{target}\")));")
+        for reason, names in library.unsupported:
+            for name in names:
+                lines.append(f'int {name}(void) {{ say_unsupported("{name}", "{reason}"); return {status["not_supported"]}; }}')
+        return "\n".join(lines + ["}", ""])
+
+    # ---- executor
+
+    def executor_argument(self, library, p):
+        """(declaration while decoding, what is done once every argument is known, expression passed)"""
+        n = p.name
+        element = p.type.split()
+        size = SIZES.get(element[0] if element else "", 1)
+        bytes_ = f"libraries::host_bytes({p.count}, {size})" if p.count else ""
+        pointer = self.c_type(library, p)
+        kind = lambda name: self.executor_kind(library, name)  # noqa: E731
+        if p.form == "value":
+            if p.type in ("c64", "c128"):
+                return f"const auto {n} = arguments_.raw<{SCALARS[p.type]}>();", "", n
+            return f"const auto {n} = arguments_.value<{SCALARS[p.type]}>();", "", n
+        if p.form == "struct":
+            return f"const auto {n} = arguments_.raw<Bytes<{p.type}>>();", "", n
+        if p.form in ("device", "stream", "event"):
+            return f"void* const {n} = arguments_.{p.form}();", "", n
+        if p.form == "null":
+            return "", "", "nullptr"
+        if p.form in ("object", "set", "delete"):
+            call = "destroy" if p.form == "delete" else "object"
+            optional = ", true" if p.optional else ""
+            if self.kind(library, p.type).form == "kInt":
+                return f"const int {n} = arguments_.{call}_int({kind(p.type)}{optional});", "", n
+            return f"void* const {n} = arguments_.{call}({kind(p.type)}{optional});", "", n
+        if p.form == "new":
+            return f"void* const {n} = arguments_.create({kind(p.type)});", "", n
+        if p.form in ("scalar", "result"):
+            # Its size may depend on arguments behind it.
+            late = p.count != "1"
+            cast = f"static_cast<{pointer}>"
+            if late:
+                take = "expect" if p.form == "scalar" else "out"
+                if p.client_count:
+                    bytes_ = f"{n}_sized.host.bytes"
+                return (f"const auto {n}_sized = arguments_.sized_{p.form}();",
+                        f"const auto {n} = {cast}(arguments_.{take}({n}_sized, {bytes_}));", n)
+            return f"{pointer} const {n} = {cast}(arguments_.{p.form}({size}));", "", n
+        if p.form == "string":
+            return f"const char* const {n} = arguments_.string();", "", n
+        if p.form == "scratch":
+            return "", f"void* const {n} = arguments_.scratch({bytes_ or 0});", n
+        if element[0] == "object":
+            way = "in" if p.form == "in" else "out"
+            check = "" if p.client_count else f"arguments_.expect_count({n}_count, static_cast<std::uint64_t>({p.count}));"
+            if p.optional and check:
+                check = f"if ({n} != nullptr) {check}"
+            return (f"std::uint64_t {n}_count; void* const {n} = arguments_.objects_{way}({kind(element[1])}, {n}_count);", check, n)
+        if p.form == "out":
+            if p.client_count:
+                raise ApiError(f"{library.path}: {n}: the executor must know how much is written")
+            return (f"const bool {n}_wanted = arguments_.wanted();",
+                    f"const auto {n} = static_cast<{pointer}>(arguments_.out({n}_wanted, {bytes_}));", n)
+        take = "both" if p.form == "inout" else "expect"
+        want = f"{n}_blob.bytes" if p.client_count else bytes_
+        return (f"const auto {n}_blob = arguments_.in();",
+                f"const auto {n} = static_cast<{pointer}>(arguments_.{take}({n}_blob, {want}));", n)
+
+    def executor_kind(self, library, name):
+        kind = self.kind(library, name)
+        return f"LibraryKind{{{kind.number}, HandleForm::{kind.form}, {kind.bytes}}}"
+
+    def executor(self, library):
+        lines = [f"// Generated by tools/gen/libraries.py from schemas/libraries/{library.stem}.api.",
+                 '#include "executor/worker/libraries.h"',
+                 f'#if __has_include("libraries/{library.stem}.h")', f'#include "libraries/{library.stem}.h"', "#endif", "",
+                 "using namespace avec;", "using namespace avec::libraries;", "using namespace avec::worker;", ""]
+        own = [f for f in library.functions if "hidden" in f.flags]
+        if own:
+            lines.append('extern "C" {')
+            for f in own:
+                types = ", ".join(self.native_type(library, p) for p in f.parameters) or "void"
+                lines.append(f"int {f.name}({types});")
+            lines.append("}")
+        lines.append("namespace {")
+        for f in library.functions:
+            lines.append(f"int call_{f.name}(LibraryArguments& arguments_, void* address_) {{")
+            late, passed, pointers = [], [], []
+            for p in f.parameters:
+                early, after, expression = self.executor_argument(library, p)
+                if early:
+                    lines.append("  " + early)
+                if after:
+                    late.append("  " + after)
+                passed.append(expression)
+                if expression != "nullptr":
+                    pointers.append(expression)
+            lines += late
+            types = ", ".join(self.native_type(library, p) for p in f.parameters)
+            lines.append("  return arguments_.invoke([=] { return reinterpret_cast<int (*)(" + types + ")>(address_)(" +
+                         ", ".join(passed) + "); });")
+            lines.append("}")
+        lines += ["}  // namespace", "", "namespace avec::worker {",
+                  f"extern const LibraryEntry k{library.stem}_entries[] = {{"]
+        by_number = {f.number: f for f in library.functions}
+        count = max(by_number, default=-1) + 1
+        for number in range(count):
+            f = by_number.get(number)
+            if f is None:
+                lines.append(f"    {{{number}, nullptr, nullptr, nullptr, nullptr}},")
+            elif "hidden" in f.flags:
+                lines.append(f'    {{{number}, "{f.name}", nullptr, &call_{f.name}, reinterpret_cast<void*>(&{f.name})}},')
+            else:
+                lines.append(f'    {{{number}, "{f.name}", "{f.calls or f.name}", &call_{f.name}, nullptr}},')
+        if count == 0:
+            lines.append("    {0, nullptr, nullptr, nullptr, nullptr},")
+        lines += ["};", f"extern const std::size_t k{library.stem}_count = {count};", "}  // namespace avec::worker", ""]
+        return "\n".join(lines)
+
+    def native_type(self, library, p):
+        if p.form in ("value", "struct"):
+            return self.c_type(library, p)
+        if p.form in ("object", "set", "delete") and self.kind(library, p.type).form == "kInt":
+            return "int"
+        return "const void*"
+
+    def descriptions(self):
+        lines = ["// Generated by tools/gen/libraries.py.", '#include "executor/worker/libraries.h"', "",
+                 "namespace avec::worker {"]
+        for library in self.libraries:
+            lines += [f"extern const LibraryEntry k{library.stem}_entries[];", f"extern const std::size_t k{library.stem}_count;"]
+        lines += ["", "const LibraryDescription* library_description(std::uint16_t number) {",
+                  "  static const LibraryDescription all[] = {"]
+        for library in self.libraries:
+            cpu = f'"{library.cpu}"' if library.cpu else "nullptr"
+            s = library.status
+            lines.append(f'      {{{library.number}, "{library.name}", "{library.soname}", {cpu}, {s["ok"]}, {s["invalid_value"]}, '
+                         f'{s["not_supported"]}, k{library.stem}_entries, k{library.stem}_count}},')
+        lines += ["  };", "  for (const LibraryDescription& one : all)", "    if (one.number == number) return &one;",
+                  "  return nullptr;", "}", "", "}  // namespace avec::worker", ""]
+        return "\n".join(lines)
+
+    def support(self):
+        lines = []
+        for library in self.libraries:
+            done = [f for f in library.functions if not hidden(f)]
+            total = len(library.exports)
+            refused = sum(len(names) for _, names in library.unsupported)
+            lines += [f"## {library.soname}", "", f"{total - refused} of {total} exported functions are implemented: "
+                      f"{sum(f.mode == 'posted' for f in done)} posted, {sum(f.mode == 'learned' for f in done)} learned, "
+                      f"{sum(f.mode == 'query' for f in done)} remembered, {sum(f.mode == 'sync' for f in done)} waiting, "
+                      f"{len(library.locals) + len(library.aliases)} on the client.", ""]
+            for reason, names in library.unsupported:
+                lines += [f"- {reason}: " + ", ".join(f"`{n}`" for n in names), ""]
+        return "\n".join(lines)
+
+
+def exports_map(library):
+    node = library.version or ""
+    names = "".join(f"    {name};\n" for name in library.exports)
+    return f"/* Generated: the names that {library.soname} exports. */\n{node}{' ' if node else ''}{{\n  global:\n{names}  local:\n    *;\n}};\n"
+
+
+def kinds_header(library):
+    """The kinds for hand-written code of the client: kCublasCublas."""
+    lines = [f"// Generated by tools/gen/libraries.py: the kinds of objects of {library.name}.", "#pragma once",
+             '#include "client/library_call.h"', "namespace avec::libraries {"]
+    for kind in library.kinds.values():
+        lines.append(f"inline constexpr client::ObjectKind k{library.stem.capitalize()}{kind.name.capitalize()}"
+                     f"{{{kind.number}, client::HandleForm::{kind.form}}};")
+    return "\n".join(lines + ["}", ""])
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("files", type=pathlib.Path, nargs="+")
+    arguments = parser.parse_args()
+    try:
+        libraries = sorted((read(path) for path in arguments.files), key=lambda library: library.number)
+        generator = Generator(libraries)
+        for library in libraries:
+            write(arguments.out / f"{library.stem}_shim.cc", generator.shim(library))
+            write(arguments.out / f"{library.stem}_executor.cc", generator.executor(library))
+            write(arguments.out / f"{library.stem}_exports.map", exports_map(library))
+            write(arguments.out / f"{library.stem}_kinds.h", kinds_header(library))
+        write(arguments.out / "library_descriptions.cc", generator.descriptions())
+        write(arguments.out / "libraries.md", generator.support())
+    except ApiError as error:
+        sys.exit(f"libraries.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
