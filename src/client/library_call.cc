@@ -330,6 +330,13 @@ void LibraryCall::out(void* bytes, std::uint64_t count, bool optional) {
   outputs_[output_count_++] = {bytes, count};
 }
 
+void LibraryCall::out_counted(void* bytes, std::uint64_t count) {
+  if (bytes == nullptr || count == 0) return value(std::uint64_t{0});
+  if (count > kMaxHostBytes || output_count_ == outputs_.size()) return fail(library_.status.invalid_value);
+  value(count);
+  outputs_[output_count_++] = {bytes, count};
+}
+
 void LibraryCall::inout(void* bytes, std::uint64_t count, bool optional) {
   in(bytes, count, optional);
   if (bytes != nullptr && !failed_) outputs_[output_count_++] = {bytes, count};

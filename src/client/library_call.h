@@ -122,6 +122,8 @@ class LibraryCall {
   /// Host memory. The bytes that are read count for the content, unless `keyed` is false.
   void in(const void* bytes, std::uint64_t count, bool optional, bool keyed = true);
   void out(void* bytes, std::uint64_t count, bool optional);
+  /// The number of bytes travels: the executor cannot know it.
+  void out_counted(void* bytes, std::uint64_t count);
   void inout(void* bytes, std::uint64_t count, bool optional);
   void in_objects(const void* handles, std::uint64_t count, ObjectKind kind, bool optional);
   void out_objects(void* handles, std::uint64_t count, ObjectKind kind);

@@ -148,8 +148,8 @@ def parse_parameter(library, text):
     raise ApiError(f"unknown type `{type_}` of parameter {name}")
 
 
-FUNCTION = re.compile(r"(posted|sync|query|learned)((?:\s+(?:may_block|hidden|work|grouped|check\s+\w+|calls\s+\w+))*)"
-                      r"\s+(\w+)\s*\((.*)\)\s*=\s*(\d+)")
+FLAG = r"(?:may_block|hidden|work|grouped|check\s+\w+|calls\s+\w+)"
+FUNCTION = re.compile(rf"((?:{FLAG}\s+)*)(posted|sync|query|learned)((?:\s+{FLAG})*)\s+(\w+)\s*\((.*)\)\s*=\s*(\d+)")
 
 
 def parse_statement(library, text):
@@ -185,8 +185,9 @@ def parse_statement(library, text):
         match = FUNCTION.fullmatch(text)
         if not match:
             raise ApiError("neither a function nor a setting: " + text[:80])
-        flags = match[2].split()
-        function = Function(match[3], match[1], int(match[5]), [parse_parameter(library, p) for p in split_arguments(match[4])])
+        flags = match[1].split() + match[3].split()
+        parameters = [parse_parameter(library, p) for p in split_arguments(match[5])]
+        function = Function(match[4], match[2], int(match[6]), parameters)
         for i, flag in enumerate(flags):
             if flag == "check":
                 function.check = flags[i + 1]
@@ -309,6 +310,8 @@ class Generator:
             optional = f", {'true' if p.optional else 'false'}" if p.form == "in" else ""
             return f"call_.{p.form}_objects({n}, static_cast<std::uint64_t>({p.count}), {kind}{optional});"
         optional = "true" if p.optional else "false"
+        if p.form == "out" and p.client_count:
+            return f"call_.out_counted({n}, libraries::host_bytes({p.count}, {size}));"
         return f"call_.{p.form}({n}, libraries::host_bytes({p.count}, {size}), {optional}{keyed if p.form == 'in' else ''});"
 
     def shim(self, library):
@@ -407,7 +410,8 @@ class Generator:
             return (f"std::uint64_t {n}_count; void* const {n} = arguments_.objects_{way}({kind(element[1])}, {n}_count);", check, n)
         if p.form == "out":
             if p.client_count:
-                raise ApiError(f"{library.path}: {n}: the executor must know how much is written")
+                return (f"const std::uint64_t {n}_bytes = arguments_.word();",
+                        f"const auto {n} = static_cast<{pointer}>(arguments_.out({n}_bytes != 0, {n}_bytes));", n)
             return (f"const bool {n}_wanted = arguments_.wanted();",
                     f"const auto {n} = static_cast<{pointer}>(arguments_.out({n}_wanted, {bytes_}));", n)
         take = "both" if p.form == "inout" else "expect"
