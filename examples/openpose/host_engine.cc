@@ -81,8 +81,11 @@ constexpr std::size_t kPiece = 64 << 10;  // floats of an activation done at onc
 class HostEngine final : public Engine {
  public:
   HostEngine(const Network& network, const Options& options)
-      : network_(network), parameters_(host_parameters(network, options.seed)), team_(options.threads),
-        threads_(options.threads), strips_(std::size_t(options.threads)) {
+      : network_(network),
+        parameters_(host_parameters(network, options.seed)),
+        team_(options.threads),
+        threads_(options.threads),
+        strips_(std::size_t(options.threads)) {
     openblas_set_num_threads(1);  // the team's threads take a strip each
     for (const Blob& blob : network.blobs) blobs_.emplace_back(blob.shape.size());
   }
@@ -102,7 +105,8 @@ class HostEngine final : public Engine {
     float* top = blob(layer.top);
     const Shape& out = network_.out(layer);
     switch (layer.kind) {
-      case Kind::kConvolution: return convolve(layer);
+      case Kind::kConvolution:
+        return convolve(layer);
       case Kind::kRelu:
         return in_pieces(out.size(), [=](std::size_t i) { top[i] = std::max(top[i], 0.0f); });
       case Kind::kPrelu:
@@ -111,7 +115,8 @@ class HostEngine final : public Engine {
           float* values = top + std::size_t(channel) * out.pixels();
           for (std::size_t i = 0; i < out.pixels(); ++i) values[i] *= values[i] < 0 ? slope : 1.0f;
         });
-      case Kind::kPool: return team_.run(out.channels, [&](int channel, int) { pool(layer, channel); });
+      case Kind::kPool:
+        return team_.run(out.channels, [&](int channel, int) { pool(layer, channel); });
       case Kind::kConcat:
         for (const int each : layer.bottoms) {
           const std::vector<float>& values = blobs_[std::size_t(each)];
@@ -134,7 +139,8 @@ class HostEngine final : public Engine {
     const float* from = blob(layer.bottoms[0]) + std::size_t(channel) * in.pixels();
     float* to = blob(layer.top) + std::size_t(channel) * out.pixels();
     for (int y = 0; y < out.height; ++y) {
-      const float *above = from + 2 * y * in.width, *below = from + std::min(2 * y + 1, in.height - 1) * in.width;
+      const float *above = from + 2 * y * in.width,
+                  *below = from + std::min(2 * y + 1, in.height - 1) * in.width;
       for (int x = 0; x < out.width; ++x) {
         const int left = 2 * x, right = std::min(left + 1, in.width - 1);
         *to++ = std::max(std::max(above[left], above[right]), std::max(below[left], below[right]));
@@ -151,7 +157,8 @@ class HostEngine final : public Engine {
     const float* bottom = blob(layer.bottoms[0]);
     float* top = blob(layer.top);
     team_.run((in.height + rows - 1) / rows, [&](int strip, int thread) {
-      const int first = strip * rows, last = std::min(first + rows, in.height), pixels = (last - first) * in.width;
+      const int first = strip * rows, last = std::min(first + rows, in.height),
+                pixels = (last - first) * in.width;
       const float* matrix = bottom + first * in.width;
       int stride = int(in.pixels());
       if (layer.kernel > 1) {
@@ -166,8 +173,8 @@ class HostEngine final : public Engine {
         float* row = result + std::size_t(channel) * out.pixels();
         std::fill(row, row + pixels, biases[channel]);
       }
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, out.channels, pixels, int(depth), 1.0f, weights, int(depth),
-                  matrix, stride, 1.0f, result, int(out.pixels()));
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, out.channels, pixels, int(depth), 1.0f, weights,
+                  int(depth), matrix, stride, 1.0f, result, int(out.pixels()));
     });
   }
 

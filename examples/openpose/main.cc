@@ -23,7 +23,8 @@ const char kHelp[] =
     "  --repeat N           times N forward passes after three others\n"
     "  --json               one line of JSON\n"
     "  --write FILE         the output, floats\n"
-    "  --compare FILE       the output of another run: ends with status 3 when it is not the same to 0.1 %% of the\n"
+    "  --compare FILE       the output of another run: ends with status 3 when it is not the same to 0.1 %% "
+    "of the\n"
     "                       largest value\n";
 
 struct Wishes {
@@ -112,7 +113,8 @@ Times measure(Engine& engine, int repeat) {
   for (int i = 0; i < repeat; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     handed_over.push_back(engine.forward());
-    all.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+    all.push_back(
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
   }
   return {at(all, 0.5), at(all, 0.99), at(all, 0), at(handed_over, 0.5)};
 }
@@ -132,42 +134,49 @@ bool same(const std::string& path, const float* values, std::size_t count, float
     if (!(difference <= apart)) apart = difference;
   }
   const bool equal = apart <= largest * 1e-3f;
-  std::fprintf(stderr, "largest difference %g, of %g: %s\n", double(apart), double(largest), equal ? "the same" : "NOT the same");
+  std::fprintf(stderr, "largest difference %g, of %g: %s\n", double(apart), double(largest),
+               equal ? "the same" : "NOT the same");
   return equal;
 }
 
 void print(const Network& network, const Shape& in, const Shape& out, const Summary& summary) {
   int convolutions = 0;
   for (const Layer& layer : network.layers) convolutions += layer.kind == Kind::kConvolution;
-  std::printf("%s: %d convolutions, %.1f M parameters, %.1f G multiplications\n", network.name.c_str(), convolutions,
-              double(network.parameters) / 1e6, network.multiplications / 1e9);
-  std::printf("%d x %d x %d -> %d x %d x %d\n", in.channels, in.height, in.width, out.channels, out.height, out.width);
+  std::printf("%s: %d convolutions, %.1f M parameters, %.1f G multiplications\n", network.name.c_str(),
+              convolutions, double(network.parameters) / 1e6, network.multiplications / 1e9);
+  std::printf("%d x %d x %d -> %d x %d x %d\n", in.channels, in.height, in.width, out.channels, out.height,
+              out.width);
   std::printf("sum of thousandths %lld, largest %g, hash %016llx\n", summary.sum, double(summary.largest),
               static_cast<unsigned long long>(summary.hash));
 }
 
-void print_json(const Wishes& wishes, const Network& network, const Shape& in, const Shape& out, const Summary& summary,
-                const Times& times, double start, double device) {
-  std::printf("{\"network\": \"%s\", \"engine\": \"%s\", \"input\": [%d, %d, %d], \"output\": [%d, %d, %d], "
-              "\"input_bytes\": %zu, \"output_bytes\": %zu, \"parameters\": %zu, \"multiplications\": %.0f, ",
-              network.name.c_str(), kEngineName, in.channels, in.height, in.width, out.channels, out.height, out.width,
-              in.size() * sizeof(float), out.size() * sizeof(float), network.parameters, network.multiplications);
-  std::printf("\"threads\": %d, \"repeat\": %d, \"median_ms\": %.4f, \"p99_ms\": %.4f, \"min_ms\": %.4f, "
-              "\"handed_over_ms\": %.4f, \"device_ms\": %.4f, \"start_ms\": %.2f, \"sum\": %lld, \"largest\": %g, "
-              "\"hash\": \"%016llx\"}\n",
-              wishes.engine.threads, wishes.repeat, times.median, times.p99, times.least, times.handed_over, device, start,
-              summary.sum, double(summary.largest), static_cast<unsigned long long>(summary.hash));
+void print_json(const Wishes& wishes, const Network& network, const Shape& in, const Shape& out,
+                const Summary& summary, const Times& times, double start, double device) {
+  std::printf(
+      "{\"network\": \"%s\", \"engine\": \"%s\", \"input\": [%d, %d, %d], \"output\": [%d, %d, %d], "
+      "\"input_bytes\": %zu, \"output_bytes\": %zu, \"parameters\": %zu, \"multiplications\": %.0f, ",
+      network.name.c_str(), kEngineName, in.channels, in.height, in.width, out.channels, out.height,
+      out.width, in.size() * sizeof(float), out.size() * sizeof(float), network.parameters,
+      network.multiplications);
+  std::printf(
+      "\"threads\": %d, \"repeat\": %d, \"median_ms\": %.4f, \"p99_ms\": %.4f, \"min_ms\": %.4f, "
+      "\"handed_over_ms\": %.4f, \"device_ms\": %.4f, \"start_ms\": %.2f, \"sum\": %lld, \"largest\": %g, "
+      "\"hash\": \"%016llx\"}\n",
+      wishes.engine.threads, wishes.repeat, times.median, times.p99, times.least, times.handed_over, device,
+      start, summary.sum, double(summary.largest), static_cast<unsigned long long>(summary.hash));
 }
 
 int run(const Wishes& wishes) {
   const auto begin = std::chrono::steady_clock::now();
   const Network network = read_network(wishes.network, wishes.height, wishes.width);
-  const Shape &in = network.blobs[std::size_t(network.input)].shape, &out = network.blobs[std::size_t(network.output)].shape;
+  const Shape &in = network.blobs[std::size_t(network.input)].shape,
+              &out = network.blobs[std::size_t(network.output)].shape;
   const std::unique_ptr<Engine> engine = make_engine(network, wishes.engine);
   const std::vector<float> seen = picture(in, wishes.engine.seed);
   std::copy(seen.begin(), seen.end(), engine->input());
   engine->forward();
-  const double start = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  const double start =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   Times times;
   double device = 0;
   if (wishes.repeat > 0) {
@@ -184,7 +193,8 @@ int run(const Wishes& wishes) {
   } else {
     print(network, in, out, summary);
     if (wishes.repeat > 0)
-      std::printf("%d forward passes: median %.3f ms, p99 %.3f ms, least %.3f ms\n", wishes.repeat, times.median, times.p99, times.least);
+      std::printf("%d forward passes: median %.3f ms, p99 %.3f ms, least %.3f ms\n", wishes.repeat,
+                  times.median, times.p99, times.least);
   }
   if (!wishes.write.empty()) {
     std::ofstream file(wishes.write, std::ios::binary);
@@ -192,7 +202,8 @@ int run(const Wishes& wishes) {
     if (!file.flush()) throw std::runtime_error("cannot write " + wishes.write);
   }
   if (!summary.finite) throw std::runtime_error("the output has values that are no numbers");
-  return wishes.compare.empty() || same(wishes.compare, engine->output(), out.size(), summary.largest) ? 0 : 3;
+  return wishes.compare.empty() || same(wishes.compare, engine->output(), out.size(), summary.largest) ? 0
+                                                                                                       : 3;
 }
 
 }  // namespace

@@ -113,7 +113,8 @@ class Reader {
     for (std::size_t i = 2; i < parts.size(); ++i) {
       const int bottom = find(parts[i]);
       const Shape& one = network_.blobs[std::size_t(bottom)].shape;
-      if (i > 2 && (one.height != shape.height || one.width != shape.width)) fail(parts[i] + " has another size");
+      if (i > 2 && (one.height != shape.height || one.width != shape.width))
+        fail(parts[i] + " has another size");
       shape = {shape.channels + one.channels, one.height, one.width};
       layer.bottoms.push_back(bottom);
     }
@@ -136,7 +137,9 @@ class Reader {
 
 }  // namespace
 
-Network read_network(const std::string& path, int height, int width) { return Reader(path, height, width).read(); }
+Network read_network(const std::string& path, int height, int width) {
+  return Reader(path, height, width).read();
+}
 
 float Numbers::next() {
   state_ ^= state_ >> 12;

@@ -46,9 +46,9 @@ struct Network {
   std::vector<Blob> blobs;
   std::vector<Layer> layers;
   int input = -1, output = -1;
-  std::size_t parameters = 0;   // floats, all layers
-  std::size_t columns = 0;      // floats of the largest im2col matrix
-  double multiplications = 0;   // of one forward pass
+  std::size_t parameters = 0;  // floats, all layers
+  std::size_t columns = 0;     // floats of the largest im2col matrix
+  double multiplications = 0;  // of one forward pass
 
   const Shape& in(const Layer& layer) const { return blobs[std::size_t(layer.bottoms[0])].shape; }
   const Shape& out(const Layer& layer) const { return blobs[std::size_t(layer.top)].shape; }
