@@ -2,7 +2,8 @@
 # The GPU suite: every example natively and through avec on this machine's GPU, output compared;
 # errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
 #
-#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples networks errors programs conformance bench evaluation
+#   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples networks errors programs libraries
+#                                                                conformance bench evaluation
 #
 # The build folder may come from another machine (stripped binaries are enough); see
 # tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
@@ -18,7 +19,7 @@ while [ $# -gt 0 ]; do
     *) parts+=("$1"); shift ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(examples networks errors programs conformance bench)
+[ ${#parts[@]} -gt 0 ] || parts=(examples networks errors programs libraries conformance bench)
 mkdir -p "$out"
 avec="$build/bin/avec"
 export LD_LIBRARY_PATH="$build/lib/deps:${CUDA_HOME:-/usr/local/cuda}/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -81,6 +82,12 @@ part_programs() {
   done
 }
 
+# Programs over cuRAND, cuFFT, cuSPARSE, cuSOLVER and NCCL: the same statuses and the same bits.
+part_libraries() {
+  local program
+  for program in "$build"/examples/library_*; do compare "$(basename "$program")" "$program"; done
+}
+
 # Cases of tests/conformance: natively and through avec, both against what is expected.
 part_conformance() {
   local way
@@ -121,8 +128,8 @@ if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
 fi
 for part in "${parts[@]}"; do
   case "$part" in
-    examples | networks | errors | programs | conformance | bench | evaluation) "part_$part" ;;
-    *) echo "unknown part $part; parts: examples networks errors programs conformance bench evaluation" >&2; exit 2 ;;
+    examples | networks | errors | programs | libraries | conformance | bench | evaluation) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples networks errors programs libraries conformance bench evaluation" >&2; exit 2 ;;
   esac
 done
 echo
