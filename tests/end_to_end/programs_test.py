@@ -1,5 +1,6 @@
 """Programs as people write them, compiled as people compile them; each checks its own results."""
 
+import os
 import unittest
 
 from support import Case, program, run_avec
@@ -43,6 +44,11 @@ class Programs(Case):
 
     def test_thrust_and_cub(self):
         self.check("thrust_and_cub")
+
+    @unittest.skipUnless(os.path.exists(program("cublas_levels")), "not built: cuBLAS, cuRAND or OpenBLAS is missing")
+    def test_cublas_and_curand(self):
+        result = self.check("cublas_levels")
+        self.assertIn("philox: 9ceaf053 77f5493b 12bf50ad 5742b3d7", result.stdout)
 
     def test_a_plugin_brings_its_own_static_runtime(self):
         self.check("plugin_host", program("libplugin.so"))

@@ -100,6 +100,7 @@ TEST_CASE("Everything is as from the generators of NVIDIA's library, where that 
   }
   const int type = GENERATE(as<int>{}, kXorwow, kMrg, kPhilox, kSobol, kSobol64), order = GENERATE(0, 103);
   const unsigned long long offset = GENERATE(0, 4096 * 4 * 5);
+  if (type == kMrg && order == 0 && offset != 0) return;  // they need seconds for it
   const std::size_t n = 21 * 20000;
   std::vector<std::uint32_t> bits[2] = {std::vector<std::uint32_t>(n), std::vector<std::uint32_t>(n)};
   std::vector<std::uint64_t> wide[2] = {std::vector<std::uint64_t>(n), std::vector<std::uint64_t>(n)};

@@ -297,9 +297,12 @@ std::uint64_t sobol(int type, unsigned dimension, std::uint64_t index) {
     if ((gray & 1) != 0) value ^= all[dimension][bit];
   }
   // Scrambled by a shift of each dimension's own.
-  if (type == kScrambledSobol32 || type == kScrambledSobol64) {
-    value ^= std::mt19937_64(0x5c7a3b1e + dimension)();
-  }
+  static const std::array<std::uint64_t, kMostDimensions> shifts = [] {
+    std::array<std::uint64_t, kMostDimensions> made{};
+    for (unsigned d = 0; d < kMostDimensions; ++d) made[d] = std::mt19937_64(0x5c7a3b1e + d)();
+    return made;
+  }();
+  if (type == kScrambledSobol32 || type == kScrambledSobol64) value ^= shifts[dimension];
   return type == kSobol64 || type == kScrambledSobol64 ? value : value & 0xffffffff00000000U;
 }
 
