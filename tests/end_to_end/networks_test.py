@@ -155,6 +155,7 @@ class ThroughAvec(Case):
             return json.loads(report.read_text())["session"]["round_trips"]
 
     def test_a_forward_pass_costs_one_round_trip(self):
+        self.round_trips(1)  # the executor may not know the program's module yet, which costs one more
         self.assertEqual(self.round_trips(6) - self.round_trips(2), 4)
 
     @unittest.skipUnless(CURAND, "the toolkit has no cuRAND, or the CPU device none")
