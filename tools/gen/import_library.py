@@ -14,7 +14,7 @@ decide (`?` marks what could not be known). Rules, one a line:
     object cudnnHandle_t cudnn           a type of handle, and what the .api calls it; `int` behind it: the handle is a C int
     struct ncclUniqueId 128              passed by value
     mode REGEX posted|sync|query|learned [flags]      of functions whose name matches; the first that matches
-    param REGEX TEXT                     for parameters `function.parameter` that match; the first that matches
+    param REGEX TEXT                     for parameters `function.parameter` that match; NAME: the parameter's
 """
 import argparse
 import os
@@ -148,7 +148,7 @@ def draft_parameter(headers, function, parameter, mode):
     """`name: type` for one parameter, as far as C says."""
     for pattern, text in headers.rules.params:
         if pattern.search(f"{function.name}.{parameter.name}"):
-            return f"{parameter.name}: {text}"
+            return f"{parameter.name}: {text.replace('NAME', parameter.name)}"
     words = parameter.type.split()
     stars, constant = words.count("*"), "const" in words
     base = " ".join(w for w in words if w not in ("*", "const"))
