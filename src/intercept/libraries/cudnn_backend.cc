@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <span>
 
 #include "client/client.h"
 #include "client/context.h"
@@ -47,7 +48,7 @@ class Executor : public GraphRemote {
   bool host_only(const void* address) override {
     const auto at = reinterpret_cast<std::uintptr_t>(address);
     const client::Context* context = client::current_context;
-    return context == nullptr || !context->client->reaches(at);
+    return context == nullptr || !(context->client->heap().in_range(at) || context->client->host_memory().in_range(at));
   }
 };
 
