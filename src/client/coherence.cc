@@ -14,6 +14,7 @@
 #include "client/host_memory.h"
 #include "client/row_copy.h"
 #include "client/status.h"
+#include "wire/stream_flags.h"
 
 namespace avec::client {
 namespace {
@@ -52,11 +53,18 @@ class Coherence::Writer {
     }
   }
 
-  /// Nothing was sent: nothing changed.
+  /// Nothing was sent: nothing changed. Later work sees what was.
   Result<> finish() {
     send();
     if (result_ && any_) result_ = session_.post(wire::MemFence(stream_));
     return result_;
+  }
+  /// The same, and returns when the device has it.
+  Result<> finish_and_wait() {
+    send();
+    if (!result_ || !any_) return result_;
+    if (const auto done = session_.call(wire::StreamSynchronize(stream_)); !done) return std::unexpected(done.error());
+    return {};
   }
 
  private:
@@ -98,7 +106,7 @@ CUresult Coherence::stream_in(Context& context) {
   stream_.name = client_.mint();
   stream_.flags = CU_STREAM_NON_BLOCKING;
   const auto posted = client_.session().post(
-      wire::StreamCreate(stream_.name, context.name.load(), CU_STREAM_NON_BLOCKING, 0));
+      wire::StreamCreate(stream_.name, context.name.load(), CU_STREAM_NON_BLOCKING | wire::kStreamBeside, 0));
   if (!posted) return to_cuda(posted.error());
   context_ = &context;
   return CUDA_SUCCESS;
@@ -271,16 +279,20 @@ CUresult Coherence::flush(Context& context, bool changed) {
   // The work that is about to be posted is counted already.
   const bool idle = work_.load() <= seen_.load() + 1;
   Writer writer(client_.session(), stream_.name);
+  collect(writer, changed, idle ? kGap : 0);
+  return to_cuda(writer.finish());
+}
+
+void Coherence::collect(Writer& writer, bool managed, std::size_t gap) {
   for (auto& [address, entry] : ranges_) {
-    if (entry.managed && !changed) continue;
-    find_changes(entry.data, entry.shadow, entry.used, idle ? kGap : 0,
+    if (entry.managed && !managed) continue;
+    find_changes(entry.data, entry.shadow, entry.used, gap,
                  [&](std::size_t offset, std::size_t bytes) {
                    // What is sent is what the shadow has, whatever the program writes meanwhile.
                    std::memcpy(entry.shadow + offset, entry.data + offset, bytes);
                    writer.add(entry.address + offset, entry.shadow + offset, bytes);
                  });
   }
-  return to_cuda(writer.finish());
 }
 
 // ---- from the device -----------------------------------------------------------------
@@ -290,6 +302,21 @@ CUresult Coherence::synchronized(Context& context) {
   const CUresult result = behind() && !ranges_.empty() ? pull(context) : CUDA_SUCCESS;
   host_changes();
   return result;
+}
+
+void Coherence::before_host_node() {
+  if (!client_.coherent()) return;
+  std::scoped_lock lock(mutex_);
+  if (context_ != nullptr && !ranges_.empty()) (void)pull(*context_);
+}
+
+void Coherence::after_host_node() {
+  if (!client_.coherent()) return;
+  std::scoped_lock lock(mutex_);
+  if (context_ == nullptr || ranges_.empty()) return;
+  Writer writer(client_.session(), stream_.name);
+  collect(writer, true, 0);  // the graph is at work
+  (void)writer.finish_and_wait();
 }
 
 CUresult Coherence::pull(Context& context) {

@@ -85,6 +85,10 @@ class Coherence {
 
   /// A synchronisation has succeeded: the host sees what the device wrote before it.
   CUresult synchronized(Context& context);
+  // Around a host function inside a launch of a graph: it sees what the work before it wrote, and the
+  // work behind it sees what it writes. On the thread of host nodes; both wait for the executor.
+  void before_host_node();
+  void after_host_node();
   /// Work has been posted whose results the host has not fetched.
   bool behind() const { return work_.load(std::memory_order_acquire) != seen_.load(std::memory_order_acquire); }
   /// The host is about to change managed memory, or may.
@@ -109,6 +113,8 @@ class Coherence {
   CUresult join_waiting(Context& context);
   CUresult join_named(Context& context, ConstBytes parameters);
   CUresult flush(Context& context, bool changed);
+  /// Gives the writer what changed; `managed`: in managed memory too, `gap`: find_changes().
+  void collect(Writer& writer, bool managed, std::size_t gap);
   CUresult pull(Context& context);
   CUresult take(const wire::CoherentPullReply& reply, std::vector<wire::CoherentRun>& longer);
   CUresult fetch(const wire::CoherentRun& run);

@@ -18,6 +18,7 @@
 #include "client/status.h"
 #include "client/stream.h"
 #include "session/session.h"
+#include "wire/stream_flags.h"
 
 namespace avec::client {
 
@@ -46,7 +47,7 @@ std::uint64_t exchange_stream(Context& context) {
   if (name != 0) return name;
   const std::uint64_t fresh = context.client->mint();
   const auto posted = context.client->session().post(
-      wire::StreamCreate(fresh, context.name.load(), CU_STREAM_NON_BLOCKING, 0));
+      wire::StreamCreate(fresh, context.name.load(), CU_STREAM_NON_BLOCKING | wire::kStreamBeside, 0));
   return posted ? name = fresh : 0;
 }
 

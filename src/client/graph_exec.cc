@@ -66,6 +66,7 @@ CUresult launch_with_belongings(GraphExec& exec, Stream& stream) {
     if (const CUresult result = begin_exchange(exec, stream, exchange); result != CUDA_SUCCESS) return result;
   }
   if (copies) {
+    wait_for_host_functions(stream);  // they may write what is read now
     if (const CUresult result = send_host_copies(exec, stream); result != CUDA_SUCCESS) return result;
   }
   const auto calls = static_cast<int>(exec.belongings.functions.size());
@@ -78,6 +79,9 @@ CUresult launch_with_belongings(GraphExec& exec, Stream& stream) {
   if (exchanges) {
     fetched = end_exchange(exchange, stream);
     leave_host_copies(exec, stream);
+  } else if (calls != 0) {
+    // Work behind the launch that reads memory of this process when it is added waits for its functions.
+    fetched = after_work(handle_of(&stream), [](CUresult) {});
   }
   record_events(exec, stream);
   return fetched;
@@ -104,7 +108,7 @@ CUresult graph_launch(CUgraphExec handle, CUstream stream_handle) {
   if (exec == nullptr) [[unlikely]]
     return CUDA_ERROR_INVALID_VALUE;
   Stream* stream;
-  if (const CUresult result = stream_for_work(stream_handle, stream); result != CUDA_SUCCESS) [[unlikely]]
+  if (const CUresult result = stream_for_device_work(stream_handle, stream); result != CUDA_SUCCESS) [[unlikely]]
     return result;
   if (stream->context->client != exec->context->client) [[unlikely]]
     return CUDA_ERROR_INVALID_HANDLE;

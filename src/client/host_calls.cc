@@ -12,6 +12,7 @@
 
 #include "client/callbacks.h"
 #include "client/client.h"
+#include "client/coherence.h"
 #include "client/graph_memory.h"
 #include "session/session.h"
 
@@ -99,9 +100,11 @@ class Runner {
       call.client->session().expect_pushes(-1);
       if (function != nullptr && !call.client->closed()) {
         exchange_before_function(*call.client, call.function);
+        call.client->coherence().before_host_node();
         in_host_function = true;
         function->run();
         in_host_function = false;
+        call.client->coherence().after_host_node();
         exchange_after_function(*call.client, call.function);
       }
       (void)call.client->session().post(wire::HostCallDone(call.call));

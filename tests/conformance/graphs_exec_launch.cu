@@ -1,4 +1,7 @@
 // Executable graphs: instantiation, launches and their order, memory that outlives a launch, conditions.
+#include <chrono>
+#include <thread>
+
 #include "case.h"
 
 __global__ void add(int* out, int value) { *out += value; }
@@ -258,4 +261,99 @@ CASE(values_in_memory) {
   CUDA_BATCH_MEM_OP_NODE_PARAMS shown{};
   SHOW(cuGraphBatchMemOpNodeGetParams(node, &shown));
   say("operations %u, value %u", shown.count, shown.paramArray[0].writeValue.value);
+}
+
+// ---- host nodes and memory that they share with others ----------------------------------------
+
+struct Turn {
+  int* values;
+  int n;
+};
+
+static void CUDART_CB write_late(void* data) {
+  const Turn& turn = *static_cast<Turn*>(data);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int i = 0; i < turn.n; ++i) turn.values[i] = 7;
+}
+
+static void CUDART_CB times_ten(void* data) {
+  const Turn& turn = *static_cast<Turn*>(data);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int i = 0; i < turn.n; ++i) turn.values[i] *= 10;
+}
+
+static cudaGraphNode_t add_host(cudaGraph_t graph, cudaHostFn_t function, Turn& turn,
+                                std::vector<cudaGraphNode_t> after = {}) {
+  cudaHostNodeParams params{function, &turn};
+  cudaGraphNode_t node = nullptr;
+  NEED(cudaGraphAddHostNode(&node, graph, after.data(), after.size(), &params));
+  return node;
+}
+
+CASE(a_copy_behind_a_host_node_reads_what_it_wrote) {
+  int* memory = make_ints();
+  int values[4] = {1, 2, 3, 4};
+  Turn turn{values, 4};
+  cudaGraph_t graph = make_graph();
+  add_host(graph, write_late, turn);
+  cudaGraphExec_t exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  NEED(cudaGraphLaunch(exec, nullptr));
+  SHOW(cudaMemcpy(memory, values, sizeof values, cudaMemcpyHostToDevice));
+  say("%d %d", read(memory), read(memory + 3));
+}
+
+/// A kernel, a host node that multiplies by ten, a kernel; then a kernel behind the launch.
+static void around_a_host_node(int* values) {
+  *values = 1;
+  Turn turn{values, 1};
+  cudaGraph_t graph = make_graph();
+  const cudaGraphNode_t first = add_add(graph, values, 1);
+  const cudaGraphNode_t host = add_host(graph, times_ten, turn, {first});
+  add_add(graph, values, 3, {host});
+  cudaGraphExec_t exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  for (int turns = 0; turns < 3; ++turns) {
+    NEED(cudaGraphLaunch(exec, nullptr));
+    add<<<1, 1>>>(values, 1);
+    NEED(cudaDeviceSynchronize());
+    say("%d", *values);
+  }
+}
+
+CASE(a_host_node_shares_managed_memory_with_kernels) {
+  int* values = nullptr;
+  NEED(cudaMallocManaged(&values, 4096));
+  around_a_host_node(values);
+}
+
+CASE(a_host_node_shares_mapped_memory_with_kernels) {
+  int* values = nullptr;
+  NEED(cudaHostAlloc(&values, 4096, cudaHostAllocMapped));
+  around_a_host_node(values);
+}
+
+CASE(memory_is_used_again_while_a_host_node_runs) {
+  int* values = nullptr;
+  int* other = nullptr;
+  NEED(cudaHostAlloc(&values, 4096, cudaHostAllocMapped));
+  NEED(cudaHostAlloc(&other, 4096, cudaHostAllocMapped));
+  *values = 1;
+  cudaStream_t streams[2] = {};
+  for (cudaStream_t& stream : streams) NEED(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  Turn turn{values, 1};
+  cudaGraph_t graph = make_graph();
+  add_add(graph, values, 3, {add_host(graph, times_ten, turn, {add_add(graph, values, 1)})});
+  cudaGraphExec_t exec = nullptr;
+  NEED(cudaGraphInstantiate(&exec, graph, 0));
+  NEED(cudaGraphLaunch(exec, streams[0]));
+  for (int turns = 0; turns < 4; ++turns) {
+    int* again = nullptr;
+    NEED(cudaMallocAsync(&again, 4096, streams[1]));
+    NEED(cudaFreeAsync(again, streams[1]));
+    *other = turns;
+    add<<<1, 1, 0, streams[1]>>>(other, 1);
+  }
+  NEED(cudaDeviceSynchronize());
+  say("%d %d", *values, *other > 0);
 }

@@ -8,6 +8,7 @@
 #include "executor/in_process.h"
 #include "executor/raw_client.h"
 #include "support/catch.h"
+#include "wire/stream_flags.h"
 
 namespace avec::test {
 namespace {
@@ -360,6 +361,38 @@ TEST_CASE("After a fence of one stream the others see what it did") {
   std::uint32_t value = 0;
   std::memcpy(&value, first->payload.data(), 4);
   CHECK(value == 299);
+}
+
+TEST_CASE("A stream beside the others goes on while a fence waits for a host function of a graph") {
+  Session session;
+  RawClient& client = *session.client;
+  constexpr std::uint64_t kBeside = 40, kGraph = 41, kNode = 42, kExec = 43, kFunction = 44;
+  client.send(wire::StreamCreate(kBeside, kContext, CU_STREAM_NON_BLOCKING | wire::kStreamBeside, 0));
+  client.send(wire::GraphCreate(kGraph, kContext));
+  const wire::GraphHostParams function(kFunction);
+  client.send(wire::GraphAddNode(kGraph, kNode, CU_GRAPH_NODE_TYPE_HOST, 0),
+              {reinterpret_cast<const std::byte*>(&function), sizeof function});
+  REQUIRE(client.status_of(wire::GraphInstantiate(kExec, kGraph, 0, 0)) == 0);
+  client.send(wire::GraphLaunch(kExec, kStream));
+  std::optional<RawFrame> call;
+  do {
+    call = client.receive();
+    REQUIRE(call.has_value());
+  } while (!call->is(wire::Opcode::HostCall));
+  client.send(wire::MemFence(0));
+  const auto data = pattern(64, 3);
+  client.send(wire::CopyToDevice(kBase, 64, 64, 1, kBeside), data);
+  client.send(wire::MemFence(kBeside));
+  const auto read = client.ask(wire::CopyFromDevice(kBase, 64, 64, 1, kBeside));
+  REQUIRE(read.has_value());
+  CHECK(read->payload == data);
+  // Others wait for both fences.
+  const auto late = client.send(wire::CopyFromDevice(kBase, 64, 64, 1, kOther));
+  client.send(wire::HostCallDone(call->as<wire::HostCall>().call()));
+  const auto behind = client.reply_to(late);
+  REQUIRE(behind.has_value());
+  CHECK(behind->payload == data);
+  CHECK(client.status_of(wire::StreamSynchronize(kStream)) == 0);
 }
 
 }  // namespace avec::test

@@ -16,8 +16,7 @@ bool Session::room_in(const Stream& stream) const {
 
 bool Session::must_hold(Stream& stream, std::vector<HeldPoint>& after) {
   if (lanes_.empty()) return !room_in(stream) || !after.empty();
-  // A host function that barriers wait for may itself wait for a stream of coherent memory.
-  if (!stream.coherent)
+  if (!stream.beside)
     if (auto point = held_end(barriers_); point.stream != nullptr) after.push_back(point);
   if (stream.context != nullptr && stream.synchronizing) {
     // The legacy default stream comes after, and before, all others that synchronise with it.

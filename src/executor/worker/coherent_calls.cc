@@ -17,7 +17,7 @@ Result<> Session::operator()(const Header& header, const wire::CoherentBegin& ca
   if (stream == nullptr) return finish(header, status);
   if (!memory_.covers(call.address(), call.bytes()) || unmap_pending(call.address(), call.bytes()))
     return finish(header, CUDA_ERROR_INVALID_VALUE);
-  stream->coherent = true;
+  stream->beside = true;
   if (hold(*stream)) return {};
   status = coherent_.begin(call.address(), call.bytes());
   if (status != CUDA_SUCCESS || call.cleared() == 0) return finish(header, status);

@@ -141,17 +141,27 @@ Result<> Session::operator()(const Header& header, const wire::MemFence& call) {
   std::vector<Stream*> busy;
   for (Stream* stream : all_streams())
     if (stream->issued != stream->completed) busy.push_back(stream);
-  if (!busy.empty()) fence(std::move(busy));
+  if (!std::ranges::all_of(busy, &Stream::beside)) {
+    fence(std::move(busy));
+  } else {
+    for (Stream* stream : busy) {
+      before_issue(*stream);
+      fence({stream});
+    }
+  }
   return finish(header, CUDA_SUCCESS);
 }
 
 /// Joins the busy streams in one of them; every other stream waits for that point before its next work
-/// (before_issue). Nobody on the host waits. A stream that captures is represented by its last mark.
+/// (before_issue). Nobody on the host waits. A stream that captures is represented by its last mark. A stream
+/// beside the others joins none of them: it has a fence of its own.
 void Session::fence(std::vector<Stream*> busy) {
   const auto open = [](const Stream* stream) { return !Completions::excluded(*stream); };
   std::vector<Stream*> candidates = busy;
   if (!captures_.empty()) candidates.insert(candidates.end(), busy.front()->context->streams.begin(), busy.front()->context->streams.end());
-  const auto found = std::ranges::find_if(candidates, open);
+  const bool beside = std::ranges::all_of(busy, &Stream::beside);
+  const auto found = std::ranges::find_if(
+      candidates, [&](const Stream* stream) { return open(stream) && stream->beside == beside; });
   if (found == candidates.end()) return;  // all of them capture: no work can be issued
   Stream& hub = **found;
   CUresult status;
@@ -169,10 +179,11 @@ void Session::fence(std::vector<Stream*> busy) {
   completions_.issued(hub);
   CUevent event = completions_.record(hub, status);
   if (event == nullptr) return;
-  if (fence_event_ != nullptr) completions_.give_event(*fence_context_, fence_event_);
-  fence_event_ = event;
-  fence_context_ = hub.context;
-  hub.fence_seen = ++fences_;
+  Fence& made = beside ? beside_fence_ : fence_;
+  if (made.event != nullptr) completions_.give_event(*made.context, made.event);
+  made.event = event;
+  made.context = hub.context;
+  (beside ? hub.beside_fence_seen : hub.fence_seen) = ++made.count;
 }
 
 Result<> Session::operator()(const Header& header, const wire::MemGetInfo& call) {

@@ -64,10 +64,12 @@ std::vector<Stream*> Session::all_streams() {
 void Session::before_issue(Stream& stream) {
   make_current(*stream.context);
   if (stream.capturing) return;
-  if (stream.fence_seen != fences_) {
-    stream.fence_seen = fences_;
-    if (fence_event_ != nullptr) driver_.cuStreamWaitEvent(stream.handle, fence_event_, 0);
-  }
+  const auto wait_for = [&](const Fence& fence, std::uint64_t& seen) {
+    if (std::exchange(seen, fence.count) == fence.count) return;
+    if (fence.event != nullptr) driver_.cuStreamWaitEvent(stream.handle, fence.event, 0);
+  };
+  if (!stream.beside) wait_for(fence_, stream.fence_seen);
+  wait_for(beside_fence_, stream.beside_fence_seen);
   if (tracer_.on()) [[unlikely]] tracer_.before_work(stream);
 }
 
@@ -184,9 +186,10 @@ void Session::free_events_of(Context& context) {
   });
   for (CUevent event : context.spare_events) driver_.cuEventDestroy(event);
   context.spare_events.clear();
-  if (fence_context_ == &context && fence_event_ != nullptr) {
-    driver_.cuEventDestroy(std::exchange(fence_event_, nullptr));
-    fence_context_ = nullptr;
+  for (Fence* fence : {&fence_, &beside_fence_}) {
+    if (fence->context != &context || fence->event == nullptr) continue;
+    driver_.cuEventDestroy(std::exchange(fence->event, nullptr));
+    fence->context = nullptr;
   }
 }
 

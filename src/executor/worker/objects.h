@@ -122,7 +122,9 @@ struct Stream {
   Context* context = nullptr;
   bool created = false;      ///< by StreamCreate: destroyed by us
   bool synchronizing = true; ///< orders itself with the legacy default stream
-  bool coherent = false;     ///< carries changes of coherent memory only: never behind barriers
+  /// Carries bytes that host functions see and write: never behind barriers and fences of others, which may
+  /// themselves wait for a host function.
+  bool beside = false;
   bool capturing = false;    ///< what is issued to it is recorded, not done
   bool dying = false;        ///< destroyed by the client; freed once it is idle
 
@@ -135,7 +137,7 @@ struct Stream {
   std::deque<Mark> marks;
   std::deque<Completion> completions;
   bool listed = false;         ///< in Completions::busy_
-  std::uint64_t fence_seen = 0;
+  std::uint64_t fence_seen = 0, beside_fence_seen = 0;
 
   // Backlog (backlog.h).
   std::deque<Held> held;

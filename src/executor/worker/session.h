@@ -274,6 +274,7 @@ class Session {
   };
 
   class UploadSink;
+  CUresult still_there(const Held& copy, const Extent& extent);
   class ImageSink;
   class DiscardSink;
   friend class UploadSink;
@@ -372,6 +373,8 @@ class Session {
   std::uint64_t name_of_node(Graph& graph, CUgraphNode handle, std::uint64_t& next);
   bool name_of_function(CUfunction handle, std::uint64_t& module, std::uint32_t& index);
   void forget_graph(std::uint64_t name);
+  bool captures_into(const Graph& graph);
+  bool captures_into(const GraphNode& node);
   void forget_node(std::uint64_t name);
   void destroy_graphs_of(Context& context);
   Result<> read_edges(Graph& graph, PayloadReader& reader, std::uint32_t count, Edges& edges, CUresult& status);
@@ -618,10 +621,14 @@ class Session {
   std::unique_ptr<MemoryExports> exports_;  ///< from the first export on
   std::vector<std::pair<std::uint64_t, std::uint64_t>> mapping_now_;
 
-  // Fences: streams wait for fence_event_ before their next work.
-  std::uint64_t fences_ = 0;
-  CUevent fence_event_ = nullptr;
-  Context* fence_context_ = nullptr;
+  // Fences: streams wait for the event before their next work.
+  struct Fence {
+    std::uint64_t count = 0;
+    CUevent event = nullptr;
+    Context* context = nullptr;
+  };
+  Fence fence_;
+  Fence beside_fence_;  ///< of streams that do not wait for the other (Stream::beside)
 
   std::vector<Stream*> lanes_;    ///< streams with held frames
   Stream barriers_;               ///< lane of frames that everything later must follow

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "executor/worker/session.h"
+#include "wire/stream_flags.h"
 
 namespace avec::worker {
 
@@ -15,15 +16,17 @@ Result<> Session::operator()(const Header& header, const wire::StreamCreate& cal
     stream->context = context;
     return finish(header, stream->poison);
   }
-  if ((call.flags() & ~static_cast<unsigned>(CU_STREAM_NON_BLOCKING)) != 0) {
+  const std::uint32_t flags = call.flags() & ~wire::kStreamBeside;
+  stream->beside = flags != call.flags();
+  if ((flags & ~static_cast<unsigned>(CU_STREAM_NON_BLOCKING)) != 0) {
     stream->poison = CUDA_ERROR_INVALID_VALUE;
   } else {
     make_current(*context);
-    stream->poison = driver_.cuStreamCreateWithPriority(&stream->handle, call.flags(), call.priority());
+    stream->poison = driver_.cuStreamCreateWithPriority(&stream->handle, flags, call.priority());
   }
   if (stream->poison != CUDA_SUCCESS) std::erase(context->streams, stream);
   stream->created = stream->poison == CUDA_SUCCESS;
-  stream->synchronizing = (call.flags() & CU_STREAM_NON_BLOCKING) == 0;
+  stream->synchronizing = (flags & CU_STREAM_NON_BLOCKING) == 0;
   return finish(header, stream->poison);
 }
 
