@@ -209,6 +209,11 @@ CUresult prepare_batch(const CUDA_BATCH_MEM_OP_NODE_PARAMS_v2& given, PreparedNo
                                           barrier ? 0 : operation.writeValue.address,
                                           barrier ? 0 : operation.writeValue.value64));
   }
+  Client& client = *context->client;
+  if (client.launches_watched()) {  // addresses lie at steps of 8 bytes
+    const CUresult named = client.coherence().node_names(*context, node.payload);
+    if (named != CUDA_SUCCESS) return named;
+  }
   made.params = {handle_of(context), given.count, nullptr, given.flags};
   made.params.paramArray = made.operations.data();
   node.params = std::move(made);

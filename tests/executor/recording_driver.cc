@@ -174,6 +174,16 @@ worker::DriverTable recording_driver() {
     record("cuModuleLoadDataEx");
     return fresh(module);
   };
+  t.cuGraphCreate = [](CUgraph* graph, unsigned) { return fresh(graph); };
+  t.cuGraphAddNode = [](CUgraphNode* node, CUgraph, const CUgraphNode*, const CUgraphEdgeData*, std::size_t,
+                        CUgraphNodeParams*) {
+    record("cuGraphAddNode");
+    return fresh(node);
+  };
+  t.cuGraphChildGraphNodeGetGraph = [](CUgraphNode, CUgraph* graph) {
+    record("cuGraphChildGraphNodeGetGraph");
+    return fresh(graph);
+  };
   t.cuModuleGetFunctionCount = [](unsigned* count, CUmodule) { return *count = 1, CUDA_SUCCESS; };
   t.cuModuleEnumerateFunctions = [](CUfunction* functions, unsigned, CUmodule) { return fresh(functions); };
   t.cuFuncGetName = [](const char** name, CUfunction) { return *name = "kernel", CUDA_SUCCESS; };

@@ -105,11 +105,14 @@ CUresult Session::end_capture(Stream& stream, std::vector<Capture>::iterator pos
   return status;
 }
 
-/// Nobody will end the captures of this context's streams (null: of any) any more.
+/// Nobody will end the captures of this context's streams, or into its graphs, any more (null: of any).
 void Session::abandon_captures(const Context* context) {
   for (std::size_t i = 0; i < captures_.size();) {
     Stream* stream = streams_.find(captures_[i].stream);
-    if (stream == nullptr || (context != nullptr && stream->context != context)) {
+    const Graph* graph = graphs_.find(captures_[i].graph);
+    const bool goes = context == nullptr || (stream != nullptr && stream->context == context) ||
+                      (graph != nullptr && graph->context == context);
+    if (stream == nullptr || !goes) {
       ++i;
       continue;
     }

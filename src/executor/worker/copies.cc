@@ -25,6 +25,18 @@ CUresult Session::check_extent(const Extent& extent) const {
   return extent.bytes() == 0 || memory_.covers(extent.address, extent.span()) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+/// A frame that was held may have ended the destination while the payload arrived.
+CUresult Session::still_there(const Held& copy, const Extent& extent) {
+  if (extent.in.array == nullptr) {
+    const CUresult status = check_extent(extent);
+    return unmap_pending(extent.address, extent.span()) ? CUDA_ERROR_INVALID_VALUE : status;
+  }
+  const auto call = wire::read_struct<wire::CopyToArray>(copy.body);
+  Extent now;
+  const CUresult status = find_rows(call.destination(), call.width(), call.height(), now);
+  return status == CUDA_SUCCESS && now.in.array != extent.in.array ? CUDA_ERROR_INVALID_HANDLE : status;
+}
+
 /// A payload that is too large to wait for as a whole.
 class Session::UploadSink final : public PayloadSink {
  public:
@@ -54,7 +66,8 @@ class Session::UploadSink final : public PayloadSink {
     Chunk* chunk = std::exchange(chunk_, nullptr);
     offset_ += piece_.bytes;
     filled_ = 0;
-    if (stream == nullptr) return session_.arena_.release(chunk);
+    if (status_ == CUDA_SUCCESS) status_ = session_.still_there(held_, extent_);
+    if (status_ != CUDA_SUCCESS) return session_.arena_.release(chunk);
     status_ = session_.upload_piece(*stream, piece_, chunk, chunk->data);
   }
 

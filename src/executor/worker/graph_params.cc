@@ -280,15 +280,14 @@ CUresult Session::write_params(const GraphNode& node, CUgraphNodeType type, std:
       CUDA_MEMCPY3D copy{};
       status = driver_.cuGraphMemcpyNodeGetParams(node.handle, &copy);
       if (status != CUDA_SUCCESS) return status;
-      // Copies of this session's graphs go between addresses of the device.
-      const auto side = [](CUmemorytype kind, CUdeviceptr device, const void* host) {
-        return kind == CU_MEMORYTYPE_HOST ? reinterpret_cast<CUdeviceptr>(host)
-               : kind == CU_MEMORYTYPE_ARRAY ? CUdeviceptr{0} : device;
+      // Copies of this session's graphs go between addresses of its device memory; others are not told.
+      const auto side = [&](CUmemorytype kind, CUdeviceptr device) {
+        const bool linear = kind == CU_MEMORYTYPE_DEVICE || kind == CU_MEMORYTYPE_UNIFIED;
+        return linear && memory_.covers(device, 1) ? device : CUdeviceptr{0};
       };
-      append(out, wire::GraphCopyParams(side(copy.dstMemoryType, copy.dstDevice, copy.dstHost), copy.dstPitch,
-                                        copy.dstHeight, side(copy.srcMemoryType, copy.srcDevice, copy.srcHost),
-                                        copy.srcPitch, copy.srcHeight, copy.WidthInBytes, copy.Height, copy.Depth,
-                                        context));
+      append(out, wire::GraphCopyParams(side(copy.dstMemoryType, copy.dstDevice), copy.dstPitch, copy.dstHeight,
+                                        side(copy.srcMemoryType, copy.srcDevice), copy.srcPitch, copy.srcHeight,
+                                        copy.WidthInBytes, copy.Height, copy.Depth, context));
       return CUDA_SUCCESS;
     }
     case CU_GRAPH_NODE_TYPE_MEMSET: {

@@ -54,6 +54,22 @@ void Session::forget_node(std::uint64_t name) {
   for (const std::uint64_t inner : node->graphs) forget_graph(inner);
 }
 
+/// A capture adds nodes to the graph, or to one inside it.
+bool Session::captures_into(const Graph& graph) {
+  if (graph.capturing) return true;
+  return !captures_.empty() && std::ranges::any_of(graph.names, [&](const auto& named) {
+    const GraphNode* node = graph_nodes_.find(named.second);
+    return node != nullptr && captures_into(*node);
+  });
+}
+
+bool Session::captures_into(const GraphNode& node) {
+  return std::ranges::any_of(node.graphs, [&](std::uint64_t name) {
+    const Graph* inner = graphs_.find(name);
+    return inner != nullptr && captures_into(*inner);
+  });
+}
+
 Result<> Session::operator()(const Header& header, const wire::GraphCreate& call) {
   Graph* graph = graphs_.add(call.graph());
   if (graph == nullptr) return protocol_error("a graph's name that cannot be given");
@@ -71,7 +87,7 @@ Result<> Session::operator()(const Header& header, const wire::GraphDestroy& cal
     graphs_.remove(call.graph());
     return finish(header, status);
   }
-  if (graph->inside != 0 || graph->capturing) return finish(header, CUDA_ERROR_INVALID_VALUE);
+  if (graph->inside != 0 || captures_into(*graph)) return finish(header, CUDA_ERROR_INVALID_VALUE);
   make_current(*graph->context);
   CUgraph handle = graph->handle;
   forget_graph(call.graph());
@@ -151,7 +167,8 @@ Result<> Session::operator()(const Header& header, const wire::GraphOfNode& call
   CUgraph handle = nullptr;
   if (node != nullptr) {
     make_current(*node->graph->context);
-    status = call.index() != 0 ? CUDA_ERROR_INVALID_VALUE
+    // Two names of one graph would outlive each other's nodes.
+    status = call.index() != 0 || !node->graphs.empty() ? CUDA_ERROR_INVALID_VALUE
                                : call_if_there(driver_.cuGraphChildGraphNodeGetGraph, node->handle, &handle);
   }
   if (status == CUDA_SUCCESS) {
@@ -196,11 +213,7 @@ Result<> Session::operator()(const Header& header, const wire::GraphDestroyNode&
     graph_nodes_.remove(call.node());
     return finish(header, status);
   }
-  if (node->graph->capturing) return finish(header, CUDA_ERROR_INVALID_VALUE);
-  for (const std::uint64_t inner : node->graphs) {
-    const Graph* body = graphs_.find(inner);
-    if (body != nullptr && body->capturing) return finish(header, CUDA_ERROR_INVALID_VALUE);
-  }
+  if (node->graph->capturing || captures_into(*node)) return finish(header, CUDA_ERROR_INVALID_VALUE);
   make_current(*node->graph->context);
   status = driver_.cuGraphDestroyNode(node->handle);
   if (status != CUDA_SUCCESS) return finish(header, status);
