@@ -92,10 +92,9 @@ TEST_CASE("The sequences begin as cuRAND's do, and offsets continue them", "[cur
 }
 
 TEST_CASE("Everything is as from the generators of NVIDIA's library, where that can be loaded", "[curand]") {
-  void* theirs = ::dlopen("libcurand.so.10", RTLD_NOW | RTLD_LOCAL);
-  if (theirs == nullptr) theirs = ::dlopen("/usr/local/cuda/lib64/libcurand.so.10", RTLD_NOW | RTLD_LOCAL);
+  void* theirs = ::dlopen(AVEC_NVIDIA_CURAND, RTLD_NOW | RTLD_LOCAL);
   if (theirs == nullptr) {
-    WARN("no libcurand.so.10: not compared");
+    WARN("no libcurand.so of NVIDIA's: not compared");
     return;
   }
   const int type = GENERATE(as<int>{}, kXorwow, kMrg, kPhilox, kSobol, kSobol64), order = GENERATE(0, 103);
