@@ -204,16 +204,18 @@ void LibraryCall::value(std::uint64_t number) {
   key(number);
 }
 
-void LibraryCall::value(float number) {
+void LibraryCall::value(float number, bool keyed) {
   std::uint64_t bits = 0;
   std::memcpy(&bits, &number, sizeof number);
-  value(bits);
+  if (keyed) return value(bits);
+  word(bits);
 }
 
-void LibraryCall::value(double number) {
+void LibraryCall::value(double number, bool keyed) {
   std::uint64_t bits;
   std::memcpy(&bits, &number, sizeof number);
-  value(bits);
+  if (keyed) return value(bits);
+  word(bits);
 }
 
 void LibraryCall::raw(const void* bytes, std::size_t count) {
@@ -221,7 +223,12 @@ void LibraryCall::raw(const void* bytes, std::size_t count) {
   key(bytes, count);
 }
 
-void LibraryCall::device(const void* address) { word(reinterpret_cast<std::uintptr_t>(address)); }
+void LibraryCall::device(const void* address) {
+  word(reinterpret_cast<std::uintptr_t>(address));
+  // Which one does not count; whether there is one may decide what the library answers.
+  const char given = address == nullptr ? '0' : '1';
+  key(&given, sizeof given);
+}
 
 void LibraryCall::stream(void* handle, bool binds) {
   explicit_stream_ = static_cast<CUstream>(handle);
@@ -244,6 +251,7 @@ void LibraryCall::event(void* handle) {
 void LibraryCall::use(LibraryObject* object) {
   last_object_ = object;
   if (first_object_ == nullptr) first_object_ = object;
+  last_key_ = key_.size();
   word(object->name);
   key(object->content.load(std::memory_order_relaxed));
 }
@@ -339,6 +347,7 @@ void LibraryCall::out_counted(void* bytes, std::uint64_t count) {
 
 void LibraryCall::inout(void* bytes, std::uint64_t count, bool optional) {
   in(bytes, count, optional);
+  if (output_count_ == outputs_.size()) return fail(library_.status.invalid_value);
   if (bytes != nullptr && !failed_) outputs_[output_count_++] = {bytes, count};
 }
 
@@ -441,17 +450,23 @@ void LibraryCall::give(const std::uint64_t* words, std::size_t count) {
   }
 }
 
-void LibraryCall::change_content(LibraryObject& object) {
+void LibraryCall::change_contents() {
   const std::uint64_t slot = (std::uint64_t{function_.number} << 32 | (first_value_ & 0xffffffff)) + 1;
-  std::erase_if(object.parts, [&](const auto& part) { return part.first == slot; });
-  // The object's own content is the first thing in the key: what it was before does not count.
-  object.parts.emplace_back(slot, key_.substr(std::min(key_.size(), sizeof(std::uint64_t))));
-  std::string all;
-  for (const auto& [number, text] : object.parts) {
-    all.append(reinterpret_cast<const char*>(&number), sizeof number);
-    all += text;
+  // What the changed objects were before does not count; what the others are does.
+  std::string text = key_;
+  for (const Changed& changed : changed_)
+    std::fill_n(text.begin() + static_cast<std::ptrdiff_t>(changed.key), sizeof(std::uint64_t), '\0');
+  for (std::size_t i = 0; i < changed_.size(); ++i) {
+    LibraryObject& object = *changed_[i].object;
+    std::erase_if(object.parts, [&](const auto& part) { return part.first == slot; });
+    object.parts.emplace_back(slot, text + static_cast<char>('0' + i));
+    std::string all;
+    for (const auto& [number, part] : object.parts) {
+      all.append(reinterpret_cast<const char*>(&number), sizeof number);
+      all += part;
+    }
+    object.content.store(memory().content(all), std::memory_order_relaxed);
   }
-  object.content.store(memory().content(all), std::memory_order_relaxed);
 }
 
 /// What the call made, changed and ended takes effect, or (not done) what it made goes again.
@@ -476,7 +491,7 @@ void LibraryCall::settle(bool done) {
     }
   }
   if (!done) return;
-  if (changed_ != nullptr) change_content(*changed_);
+  if (!changed_.empty()) change_contents();
   if (binds_ && first_object_ != nullptr) first_object_->stream = explicit_stream_;
   if (destroyed_ != nullptr) Slab<LibraryObject>::destroy(destroyed_);
 }

@@ -94,8 +94,9 @@ class LibraryCall {
   LibraryCall& operator=(const LibraryCall&) = delete;
 
   void value(std::uint64_t word);
-  void value(float number);
-  void value(double number);
+  /// `keyed`: counts for the content.
+  void value(float number, bool keyed = true);
+  void value(double number, bool keyed = true);
   void raw(const void* bytes, std::size_t count);  ///< a value of `count` bytes
   void device(const void* address);
   void stream(void* handle, bool binds);  ///< binds: the first object works in it from now on
@@ -106,7 +107,7 @@ class LibraryCall {
   template <class Handle>
   void set(Handle handle, ObjectKind kind) {
     object(handle, kind);
-    changed_ = last_object_;
+    if (!failed_) changed_.push_back({last_object_, last_key_});
   }
   void create(void* out, ObjectKind kind);
   template <class Handle>
@@ -158,7 +159,7 @@ class LibraryCall {
   int wait();
   int from_memory(bool& found);
   void give(const std::uint64_t* words, std::size_t count);
-  void change_content(LibraryObject& object);
+  void change_contents();
   void settle(bool done);
   int of_cuda(CUresult error) const;
 
@@ -170,7 +171,12 @@ class LibraryCall {
   int failure_ = 0;
   LibraryObject* first_object_ = nullptr;
   LibraryObject* last_object_ = nullptr;
-  LibraryObject* changed_ = nullptr;
+  struct Changed {
+    LibraryObject* object;
+    std::size_t key;  ///< where its content lies in key_
+  };
+  std::vector<Changed> changed_;
+  std::size_t last_key_ = 0;  ///< of last_object_
   LibraryObject* destroyed_ = nullptr;
   CUstream explicit_stream_ = nullptr;
   bool has_stream_ = false, binds_ = false;
@@ -184,7 +190,7 @@ class LibraryCall {
   std::array<Created, 4> created_;
   std::size_t created_count_ = 0;
   std::vector<Created> more_created_;
-  std::array<Output, 8> outputs_;
+  std::array<Output, 16> outputs_;
   std::size_t output_count_ = 0;
   std::string key_;
   std::uint64_t first_value_ = 0;

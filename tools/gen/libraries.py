@@ -279,7 +279,11 @@ class Generator:
         if p.form == "value":
             if p.type in ("c64", "c128"):
                 return f"call_.raw(&{n}, sizeof {n});"
-            return f"call_.value({n});" if p.type in ("f32", "f64") else f"call_.value(static_cast<std::uint64_t>({n}));"
+            if p.type in ("f32", "f64"):
+                # Numbers decide no status (an average's factor changes in each step), but may be part of a content.
+                content = f.mode != "learned" or any(q.form in ("set", "new") for q in f.parameters)
+                return f"call_.value({n}{'' if content else ', false'});"
+            return f"call_.value(static_cast<std::uint64_t>({n}));"
         if p.form == "struct":
             return f"call_.raw(&{n}, sizeof {n});"
         if p.form in ("device", "event", "null"):
