@@ -148,5 +148,77 @@ sys.exit(library.use_cuda())
         self.assertRegex(lines[1], "^avec: .*libstripped.so needs private functions of NVIDIA's driver")
 
 
+COMPILES = r"""
+import ctypes, sys
+from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
+nvrtc = ctypes.CDLL(sys.argv[1])
+nvrtc.nvrtcGetErrorString.restype = c_char_p
+print(next(l.split()[-1] for l in open("/proc/self/maps") if "libnvrtc.so" in l))
+def text(program, what):
+    size = c_size_t()
+    assert getattr(nvrtc, f"nvrtcGet{what}Size")(program, byref(size)) == 0
+    buffer = ctypes.create_string_buffer(size.value)
+    assert getattr(nvrtc, f"nvrtcGet{what}")(program, buffer) == 0
+    return buffer.value.decode()
+def create(source):
+    program = c_void_p()
+    header, name = (c_char_p * 1)(b"#define THREE 3\n"), (c_char_p * 1)(b"three.h")
+    assert nvrtc.nvrtcCreateProgram(byref(program), source, b"test.cu", 1, header, name) == 0
+    return program
+options = (c_char_p * 2)(b"--gpu-architecture=compute_75", b"-DOFFSET=1")
+program, lowered = create(b'#include "three.h"\ntemplate <class T> __global__ void scale(T* x) { *x = *x * THREE + OFFSET; }'), c_char_p()
+assert nvrtc.nvrtcAddNameExpression(program, b"scale<int>") == 0
+assert nvrtc.nvrtcGetLoweredName(program, b"scale<int>", byref(lowered)) == 9
+assert nvrtc.nvrtcCompileProgram(program, 2, options) == 0, text(program, "ProgramLog")
+assert nvrtc.nvrtcGetLoweredName(program, b"scale<int>", byref(lowered)) == 0
+ptx = text(program, "PTX")
+assert ".entry " + lowered.value.decode() in ptx and ".target sm_75" in ptx
+driver, context, module, function, memory, value = (ctypes.CDLL("libcuda.so.1"), c_void_p(), c_void_p(), c_void_p(),
+                                                    ctypes.c_uint64(), c_int(13))
+assert driver.cuInit(0) == 0 and driver.cuDevicePrimaryCtxRetain(byref(context), 0) == 0 and driver.cuCtxSetCurrent(context) == 0
+assert driver.cuModuleLoadData(byref(module), ptx.encode()) == 0
+assert driver.cuModuleGetFunction(byref(function), module, lowered.value) == 0
+assert driver.cuMemAlloc_v2(byref(memory), c_size_t(4)) == 0 and driver.cuMemcpyHtoD_v2(memory, byref(value), c_size_t(4)) == 0
+arguments = (c_void_p * 1)(ctypes.cast(byref(memory), c_void_p))
+assert driver.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, None, arguments, None) == 0
+assert driver.cuMemcpyDtoH_v2(byref(value), memory, c_size_t(4)) == 0
+print(value.value)
+broken = create(b"__global__ void broken() { undeclared(); }")
+status = nvrtc.nvrtcCompileProgram(broken, 2, options)
+assert status == 6 and nvrtc.nvrtcGetErrorString(status) == b"NVRTC_ERROR_COMPILATION"
+assert "undeclared" in text(broken, "ProgramLog")
+size = c_size_t()
+assert nvrtc.nvrtcGetPTXSize(c_void_p(8), byref(size)) == 4 if "fallback" in open("/proc/self/maps").read() else True
+assert nvrtc.nvrtcDestroyProgram(byref(program)) == 0 and not program.value
+major, minor, count = c_int(), c_int(), c_int()
+assert nvrtc.nvrtcVersion(byref(major), byref(minor)) == 0 and major.value == 13
+assert nvrtc.nvrtcGetNumSupportedArchs(byref(count)) == 0
+archs = (c_int * count.value)()
+assert nvrtc.nvrtcGetSupportedArchs(archs) == 0 and 75 in list(archs)
+"""
+
+
+class Nvrtc(Case):
+    """Compiling needs no GPU: the client's library is taken, and the executor's where it has none."""
+
+    def check(self, asked, expected):
+        if not (TOOLKIT / "libnvrtc.so.13").exists():
+            self.skipTest("no libnvrtc.so.13 in the toolkit")
+        result = run_avec(sys.executable, "-c", COMPILES, str(asked), local=True, LD_LIBRARY_PATH="")
+        self.assert_succeeds(result)
+        where, value = result.stdout.splitlines()
+        self.assertEqual(value, "40")
+        self.assertEqual(pathlib.Path(where).resolve(), expected.resolve())
+
+    def test_the_client_s_own_is_taken(self):
+        self.check(TOOLKIT / "libnvrtc.so.13", TOOLKIT / "libnvrtc.so.13")
+
+    def test_the_executor_s_serves_a_client_without_one(self):
+        cache = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, timeout=60).stdout
+        if "libnvrtc.so.13" in cache:
+            self.skipTest("this machine has libnvrtc.so.13 where every program finds it")
+        self.check("libnvrtc.so.13", OURS / "fallback" / "libnvrtc.so.13")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <string_view>
+
 #include "base/limits.h"
 
 namespace avec::worker {
@@ -35,7 +37,9 @@ SessionLibraries::Loaded& SessionLibraries::load(const LibraryDescription& descr
   loaded.tried = true;
   loaded.addresses.resize(description.entry_count);
   std::vector<std::string> candidates;
-  if (!cpu_folder_.empty()) {
+  // A library that needs no GPU is the same on the CPU device.
+  const bool needs_gpu = description.cpu == nullptr || std::string_view(description.cpu) != description.soname;
+  if (!cpu_folder_.empty() && needs_gpu) {
     if (description.cpu == nullptr) {
       loaded.problem = "the CPU device has no " + std::string(description.name);
       return loaded;
