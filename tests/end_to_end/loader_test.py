@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from support import BUILD, Case, program, run_avec, scratch_folder
+from support import BUILD, Case, clean_environment, program, run_avec, scratch_folder
 
 OURS = BUILD / "lib" / "avec"
 TOOLKIT = pathlib.Path(os.environ["AVEC_TOOLKIT_LIB"])
@@ -214,10 +214,22 @@ class Nvrtc(Case):
         self.check(TOOLKIT / "libnvrtc.so.13", TOOLKIT / "libnvrtc.so.13")
 
     def test_the_executor_s_serves_a_client_without_one(self):
-        cache = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, timeout=60).stdout
-        if "libnvrtc.so.13" in cache:
-            self.skipTest("this machine has libnvrtc.so.13 where every program finds it")
-        self.check("libnvrtc.so.13", OURS / "fallback" / "libnvrtc.so.13")
+        self.check(OURS / "fallback" / "libnvrtc.so.13", OURS / "fallback" / "libnvrtc.so.13")
+
+    def test_ours_is_found_where_no_other_is(self):
+        with scratch_folder() as folder:
+            shutil.copy(OURS / "libavec_audit.so", folder)
+            (folder / "fallback").mkdir()
+            (folder / "other").mkdir()
+            (folder / "which.c").write_text("int which(void) { return WHICH; }\n")
+            for number, place in enumerate(("fallback", "other"), 1):
+                subprocess.run([CC, "-shared", "-fPIC", f"-DWHICH={number}", "-o", folder / place / "libnvavectest.so.1",
+                                folder / "which.c"], check=True, timeout=60)
+            loads = "import ctypes; print(ctypes.CDLL('libnvavectest.so.1').which())"
+            for path, expected in (("", "1"), (folder / "other", "2")):
+                result = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, timeout=60,
+                                        env=clean_environment(LD_AUDIT=folder / "libavec_audit.so", LD_LIBRARY_PATH=path))
+                self.assertEqual(result.stdout.strip(), expected, result.stderr)
 
 
 if __name__ == "__main__":
