@@ -33,6 +33,21 @@ constexpr std::uint64_t nccl_config_bytes() { return sizeof(NcclConfig); }
 /// Bytes of `count` ncclUniqueId.
 constexpr std::uint64_t nccl_id_bytes(int count) { return count < 0 ? 0 : static_cast<std::uint64_t>(count) * 128; }
 
+/// One send or receive of a group.
+struct NcclTransfer {
+  std::uint64_t address;
+  std::uint64_t count;
+  std::int32_t type;  ///< ncclDataType_t
+  std::int32_t peer;
+  std::int32_t receives;  ///< 1: ncclRecv
+  std::int32_t reserved;
+};
+static_assert(sizeof(NcclTransfer) == 32);
+
+constexpr std::uint64_t nccl_transfer_bytes(int count) {
+  return count < 0 ? 0 : static_cast<std::uint64_t>(count) * sizeof(NcclTransfer);
+}
+
 /// Bytes of an element of a ncclDataType_t; 0 for one that is not known.
 constexpr std::uint64_t nccl_size_of_type(int type) {
   constexpr std::uint8_t kBytes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1};

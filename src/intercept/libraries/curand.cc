@@ -8,9 +8,8 @@
 #include <new>
 #include <utility>
 
-#include "client/library_call.h"
+#include "intercept/libraries/curand.h"
 #include "libraries/curand.h"
-#include "libraries/curand_kinds.h"
 
 using namespace avec;
 using namespace avec::libraries;
@@ -29,9 +28,6 @@ constexpr int kOk = 0;
 constexpr int kNotInitialized = 101;
 constexpr int kAllocationFailed = 102;
 constexpr int kOutOfRange = 104;
-/// What LibraryObject::state holds of a generator.
-constexpr std::size_t kOnHost = 0;
-constexpr std::size_t kQuasi = 1;
 constexpr int kFirstQuasiType = 200;
 /// Elements that one call of a host generator brings. A multiple of what any generator does in one
 /// round, so that the pieces are what one call would have given.

@@ -1,11 +1,15 @@
-// NCCL on the client: configurations without the pointers in them, memory, operators, words of errors.
-#include <dlfcn.h>
-
+// NCCL on the client: configurations without the pointers in them, groups, memory, operators, words of errors.
+//
+// NCCL's groups belong to a thread, the executor posts for all threads of the program: so the calls of
+// a group are kept here, and posted together when the group ends, with no call of another thread
+// between them.
 #include <algorithm>
 #include <climits>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
+#include "intercept/libraries/nccl_groups.h"
 #include "libraries/abi.h"
 #include "libraries/nccl.h"
 
@@ -13,9 +17,13 @@ using namespace avec::libraries;
 
 // The generated functions of schemas/libraries/nccl.api.
 extern "C" {
+int nccl_prepare();
+int nccl_unique_id(void* id);
+int nccl_init_rank(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank);
 int nccl_init_rank_config(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank, const void* config);
 int nccl_init_rank_scalable(void* comm, std::int32_t ranks, std::int32_t rank, std::int32_t ids, const void* id,
                             const void* config);
+int nccl_init_all(void* comms, std::int32_t devices, const std::int32_t* list);
 int nccl_split(const void* comm, std::int32_t color, std::int32_t key, void* made, const void* config);
 int nccl_shrink(const void* comm, const std::int32_t* excluded, std::int32_t count, void* made, const void* config,
                 std::int32_t flags);
@@ -54,37 +62,60 @@ int portable(const void* given, NcclConfig& config) {
   return kSuccess;
 }
 
-/// The driver's function, of whichever libcuda.so.1 the program uses.
-template <class Function>
-Function driver(const char* name) {
-  static void* const library = dlopen("libcuda.so.1", RTLD_LAZY);
-  return library == nullptr ? nullptr : reinterpret_cast<Function>(dlsym(library, name));
+/// What the executor's library reads from its environment is set before it is first asked for something.
+int prepare() {
+  static const int status = nccl_prepare();
+  return status;
+}
+
+/// Making a communicator: now, or when the group ends.
+template <class Call>
+int make(const void* config, Call call) {
+  NcclConfig sent;
+  if (const int status = portable(config, sent); status != kSuccess) return status;
+  if (const int status = prepare(); status != kSuccess) return status;
+  return nccl::make([call, sent] { return call(sent); });
 }
 
 }  // namespace
 
 extern "C" {
 
+int ncclGetUniqueId(void* id) {
+  const int status = prepare();
+  return status != kSuccess ? status : nccl_unique_id(id);
+}
+
+int ncclCommInitRank(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank) {
+  return make(nullptr, [=](const NcclConfig&) { return nccl_init_rank(comm, ranks, id, rank); });
+}
+
 int ncclCommInitRankConfig(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank, const void* config) {
-  NcclConfig sent;
-  const int status = portable(config, sent);
-  return status != kSuccess ? status : nccl_init_rank_config(comm, ranks, id, rank, &sent);
+  return make(config, [=](const NcclConfig& sent) { return nccl_init_rank_config(comm, ranks, id, rank, &sent); });
 }
 
 int ncclCommInitRankScalable(void* comm, std::int32_t ranks, std::int32_t rank, std::int32_t ids, const void* id,
                              const void* config) {
-  NcclConfig sent;
-  const int status = portable(config, sent);
-  return status != kSuccess ? status : nccl_init_rank_scalable(comm, ranks, rank, ids, id, &sent);
+  if (id == nullptr || ids < 1 || ids > ranks) return kInvalidArgument;
+  const auto* first = static_cast<const char*>(id);
+  const std::vector<char> kept(first, first + nccl_id_bytes(ids));
+  return make(config, [=](const NcclConfig& sent) {
+    return nccl_init_rank_scalable(comm, ranks, rank, ids, kept.data(), &sent);
+  });
+}
+
+int ncclCommInitAll(void* comms, std::int32_t devices, const std::int32_t* list) {
+  const int status = prepare();
+  return status != kSuccess ? status : nccl_init_all(comms, devices, list);
 }
 
 int ncclCommSplit(const void* comm, std::int32_t color, std::int32_t key, void** made, const void* config) {
-  NcclConfig sent;
-  if (const int status = portable(config, sent); status != kSuccess) return status;
-  const int status = nccl_split(comm, color, key, made, &sent);
-  // This rank takes part in the call, and in none of the new communicators.
-  if (status == kSuccess && color == kNoColor) *made = nullptr;
-  return status;
+  return make(config, [=](const NcclConfig& sent) {
+    const int status = nccl_split(comm, color, key, made, &sent);
+    // This rank takes part in the call, and in none of the new communicators.
+    if (status == kSuccess && color == kNoColor) *made = nullptr;
+    return status;
+  });
 }
 
 int ncclCommShrink(const void* comm, const std::int32_t* excluded, std::int32_t count, void* made, const void* config,
@@ -92,6 +123,53 @@ int ncclCommShrink(const void* comm, const std::int32_t* excluded, std::int32_t 
   NcclConfig sent;
   const int status = portable(config, sent);
   return status != kSuccess ? status : nccl_shrink(comm, excluded, count, made, &sent, flags);
+}
+
+int ncclGroupStart() { return nccl::group_start(); }
+int ncclGroupEnd() { return nccl::group_end(); }
+
+// Collectives: NAME of the schema, with the parameters between the buffers and the communicator.
+#define AVEC_COLLECTIVE(EXPORTED, NAME, TYPES, NAMES)                           \
+  int NAME TYPES;                                                               \
+  int EXPORTED TYPES {                                                          \
+    return nccl::collective([=] { return NAME NAMES; });                        \
+  }                                                                             \
+  int p##EXPORTED TYPES __attribute__((alias(#EXPORTED)));
+
+AVEC_COLLECTIVE(ncclReduce, nccl_reduce,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, std::int32_t root, const void* comm,
+                 void* stream),
+                (from, to, n, type, op, root, comm, stream))
+AVEC_COLLECTIVE(ncclBcast, nccl_bcast,
+                (void* buffer, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (buffer, n, type, root, comm, stream))
+AVEC_COLLECTIVE(ncclBroadcast, nccl_broadcast,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (from, to, n, type, root, comm, stream))
+AVEC_COLLECTIVE(ncclAllReduce, nccl_all_reduce,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, const void* comm, void* stream),
+                (from, to, n, type, op, comm, stream))
+AVEC_COLLECTIVE(ncclReduceScatter, nccl_reduce_scatter,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, const void* comm, void* stream),
+                (from, to, n, type, op, comm, stream))
+AVEC_COLLECTIVE(ncclAllGather, nccl_all_gather,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, const void* comm, void* stream),
+                (from, to, n, type, comm, stream))
+AVEC_COLLECTIVE(ncclAlltoAll, nccl_all_to_all,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, const void* comm, void* stream),
+                (from, to, n, type, comm, stream))
+AVEC_COLLECTIVE(ncclGather, nccl_gather,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (from, to, n, type, root, comm, stream))
+AVEC_COLLECTIVE(ncclScatter, nccl_scatter,
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (from, to, n, type, root, comm, stream))
+
+int ncclSend(void* from, std::uint64_t n, std::int32_t type, std::int32_t peer, const void* comm, void* stream) {
+  return nccl::transfer({reinterpret_cast<std::uintptr_t>(from), n, type, peer, 0, 0}, comm, stream);
+}
+int ncclRecv(void* to, std::uint64_t n, std::int32_t type, std::int32_t peer, const void* comm, void* stream) {
+  return nccl::transfer({reinterpret_cast<std::uintptr_t>(to), n, type, peer, 1, 0}, comm, stream);
 }
 
 int ncclRedOpCreatePreMulSum(std::int32_t* op, void* scalar, std::int32_t type, std::int32_t residence, const void* comm) {
@@ -105,14 +183,14 @@ int ncclMemAlloc(void** address, std::size_t bytes) {
   if (address == nullptr) return kInvalidArgument;
   *address = nullptr;
   if (bytes == 0) return kSuccess;
-  const auto allocate = driver<Allocate>("cuMemAlloc_v2");
+  const auto allocate = nccl::driver<Allocate>("cuMemAlloc_v2");
   return allocate != nullptr && allocate(address, bytes) == 0 ? kSuccess : kUnhandledCudaError;
 }
 
 int ncclMemFree(void* address) {
   using Free = int (*)(void*);
   if (address == nullptr) return kSuccess;
-  const auto release = driver<Free>("cuMemFree_v2");
+  const auto release = nccl::driver<Free>("cuMemFree_v2");
   return release != nullptr && release(address) == 0 ? kSuccess : kUnhandledCudaError;
 }
 
@@ -136,26 +214,22 @@ const char* ncclGetLastError(const void*) { return ""; }
 void ncclResetDebugInit() {}
 
 // Profilers that replace a function call the original by these names.
-int pncclCommInitRankConfig(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank, const void* config) {
-  return ncclCommInitRankConfig(comm, ranks, id, rank, config);
-}
-int pncclCommInitRankScalable(void* comm, std::int32_t ranks, std::int32_t rank, std::int32_t ids, const void* id,
-                              const void* config) {
-  return ncclCommInitRankScalable(comm, ranks, rank, ids, id, config);
-}
-int pncclCommSplit(const void* comm, std::int32_t color, std::int32_t key, void** made, const void* config) {
-  return ncclCommSplit(comm, color, key, made, config);
-}
-int pncclCommShrink(const void* comm, const std::int32_t* excluded, std::int32_t count, void* made, const void* config,
-                    std::int32_t flags) {
-  return ncclCommShrink(comm, excluded, count, made, config, flags);
-}
-int pncclRedOpCreatePreMulSum(std::int32_t* op, void* scalar, std::int32_t type, std::int32_t residence, const void* comm) {
-  return ncclRedOpCreatePreMulSum(op, scalar, type, residence, comm);
-}
-int pncclMemAlloc(void** address, std::size_t bytes) { return ncclMemAlloc(address, bytes); }
-int pncclMemFree(void* address) { return ncclMemFree(address); }
-const char* pncclGetErrorString(int status) { return ncclGetErrorString(status); }
-const char* pncclGetLastError(const void* comm) { return ncclGetLastError(comm); }
-void pncclResetDebugInit() {}
+#define AVEC_PROFILED(NAME) decltype(NAME) p##NAME __attribute__((alias(#NAME)))
+AVEC_PROFILED(ncclGetUniqueId);
+AVEC_PROFILED(ncclCommInitRank);
+AVEC_PROFILED(ncclCommInitRankConfig);
+AVEC_PROFILED(ncclCommInitRankScalable);
+AVEC_PROFILED(ncclCommInitAll);
+AVEC_PROFILED(ncclCommSplit);
+AVEC_PROFILED(ncclCommShrink);
+AVEC_PROFILED(ncclGroupStart);
+AVEC_PROFILED(ncclGroupEnd);
+AVEC_PROFILED(ncclSend);
+AVEC_PROFILED(ncclRecv);
+AVEC_PROFILED(ncclRedOpCreatePreMulSum);
+AVEC_PROFILED(ncclMemAlloc);
+AVEC_PROFILED(ncclMemFree);
+AVEC_PROFILED(ncclGetErrorString);
+AVEC_PROFILED(ncclGetLastError);
+AVEC_PROFILED(ncclResetDebugInit);
 }
