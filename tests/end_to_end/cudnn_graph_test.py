@@ -1,0 +1,34 @@
+"""cuDNN's graph API through avec, over a cuDNN of the executor's that checks what it is told."""
+
+import json
+import os
+import unittest
+
+from support import BUILD, Case, program, run_avec, scratch_folder
+
+
+class CudnnGraph(Case):
+    def test_a_plan_is_built_once_and_its_executions_wait_for_nothing(self):
+        with scratch_folder() as folder:
+            device = folder / "libavec_cpu_device.so"
+            os.symlink(os.path.join(BUILD, "lib", "avec", "libavec_cpu_device.so"), device)
+            os.symlink(program("fake_cudnn.so"), folder / "libavec_cpu_cudnn.so")
+            stats = folder / "stats.json"
+            result = run_avec(program("library_cudnn_graph"), local=True,
+                              options=("--stats", str(stats)), AVEC_CPU_DEVICE=str(device))
+            self.assert_succeeds(result)
+            self.assertEqual(result.stdout, "passed\n")
+            calls = {call["name"]: call for call in json.loads(stats.read_text())["functions"]}
+        waited = {name: call["waited"] for name, call in calls.items() if "udnn" in name and call["waited"]}
+        # The library is opened; each content is built once (the odd tensor, three more, operation, graph; heuristics, plan);
+        # the plan's first execution waits; four matrices are asked for, and one descriptor is set for the first and second time.
+        self.assertEqual(waited, {"cudnnCreate": 1, "avecCudnnVersions": 1, "avecCudnnBuild": 6, "avecCudnnBuildLong": 2, "avecCudnnGet": 1,
+                                  "avecCudnnGetDescriptors": 1, "avecCudnnTry": 1, "avecCudnnWeightParams": 4,
+                                  "cudnnSetTensorNdDescriptor": 2, "cudnnGetTensorNdDescriptor": 1})
+        # Five values, five packs; every execution names one of them.
+        self.assertEqual(calls["avecCudnnPack"]["posted"], 5)
+        self.assertEqual(calls["avecCudnnExecute"]["posted"], 99)
+
+
+if __name__ == "__main__":
+    unittest.main()
