@@ -19,13 +19,16 @@ using DoubleComplex = std::complex<double>;
 /// A function of the library at `path`, called with arguments of exactly its C types.
 template <class... Args>
 int call(const char* path, const std::string& name, Args... args) {
-  static void* library = ::dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  void* library = ::dlopen(path, RTLD_NOW | RTLD_LOCAL);
   REQUIRE(library != nullptr);
   void* symbol = ::dlsym(library, name.c_str());
   INFO(name);
   REQUIRE(symbol != nullptr);
   return reinterpret_cast<int (*)(Args...)>(symbol)(args...);
 }
+#ifndef AVEC_CPU_CUBLAS
+#define AVEC_CPU_CUBLAS "libavec_cpu_cublas.so"
+#endif
 template <class... Args>
 int blas(const std::string& name, Args... args) {
   return call(AVEC_CPU_CUBLAS, "cublas" + name, args...);
