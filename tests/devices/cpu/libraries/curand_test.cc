@@ -99,7 +99,8 @@ TEST_CASE("Everything is as from the generators of NVIDIA's library, where that 
   }
   const int type = GENERATE(as<int>{}, kXorwow, kMrg, kPhilox, kSobol, kSobol64), order = GENERATE(0, 103);
   const unsigned long long offset = GENERATE(0, 4096 * 4 * 5);
-  if (type == kMrg && order == 0 && offset != 0) return;  // they need seconds for it
+  const bool slow = type == kMrg && order == 0;  // theirs begins for seconds
+  if (slow && offset != 0) return;
   const std::size_t n = 21 * 20000;
   std::vector<std::uint32_t> bits[2] = {std::vector<std::uint32_t>(n), std::vector<std::uint32_t>(n)};
   std::vector<std::uint64_t> wide[2] = {std::vector<std::uint64_t>(n), std::vector<std::uint64_t>(n)};
@@ -121,6 +122,7 @@ TEST_CASE("Everything is as from the generators of NVIDIA's library, where that 
       return type == kSobol64 ? rand_in(library, "GenerateLongLong", g, wide[which].data(), n)
                               : rand_in(library, "Generate", g, bits[which].data(), n);
     });
+    if (slow) continue;
     fill([&](void* g) { return rand_in(library, "GenerateUniform", g, uniform[which].data(), n); });
     fill([&](void* g) { return rand_in(library, "GenerateNormal", g, normal[which].data(), n, 1.0F, 2.0F); });
     if (offset == 0) {
