@@ -209,6 +209,6 @@ def draw(results, network, plots):
         (plots / name).write_text(evaluation_plot.stacked(f"{named(network)}: where the time goes", stacks))
         text += ["Where the time of a pass goes, in ms (from `AVEC_TRACE`, whose events make a pass a little longer). Each moment counts "
                  "once: as GPU while the device works, else as encoding while the client is in a call other than the two copies, else "
-                 "as wire up before the device begins, wire down after it ends, waiting between. Most encoding is hidden behind the "
+                 "as wire up before the first kernel, wire down after the last, waiting between. Most encoding is hidden behind the "
                  "picture on its way; the last column is all of it.", "", *parts, f"![where the time goes](plots/{name})", ""]
     return text

@@ -19,6 +19,11 @@ def covered(spans, begin, end):
     return sum(max(0, min(stop, end) - max(start, begin)) for start, stop in spans)
 
 
+def within(spans, begin, end):
+    """What of the merged spans lies in begin..end."""
+    return [[max(start, begin), min(stop, end)] for start, stop in spans if start < end and stop > begin]
+
+
 def without(spans, holes):
     """The spans less what the holes cover; both merged."""
     result = []
@@ -49,7 +54,8 @@ def where_time_goes(trace, passes):
 
     Every moment of a pass counts once: as "GPU" while the device works at anything; else as "encoding"
     while the client's thread is in a call other than the two copies; else as "wire up" before the
-    device has begun, "wire down" after it has ended, "waiting" between.
+    device's first kernel, "wire down" after its last, "waiting" between. (Copies come in pieces, as the
+    wire brings them: they begin neither.)
     """
     events = trace["traceEvents"]
     calls = sorted(slices(events, "program"), key=lambda event: event["ts"])
@@ -57,21 +63,22 @@ def where_time_goes(trace, passes):
     # In pairs, picture in and result out, the last of the process.
     copies = copies[-2 * passes:]
     device = merged(span(event) for event in slices(events, "device"))
+    kernels = merged(span(event) for event in slices(events, "device") if not event["name"].startswith("Copy"))
     total = dict.fromkeys(PARTS, 0.0)
     encoding_all, traced = 0.0, 0
     for first, last in zip(copies[0::2], copies[1::2]):
         begin, end = span(first)[0], span(last)[1]
-        work = [[max(start, begin), min(stop, end)] for start, stop in device if start < end and stop > begin]
-        if not work:
+        work, computing = within(device, begin, end), within(kernels, begin, end)
+        if not computing:
             continue
         inside = [span(event) for event in calls if begin <= event["ts"] < end and event is not first and event is not last]
         encoding = merged(inside)
         encoding_all += covered(encoding, begin, end)
         idle = without(encoding, work)
-        work_begin, work_end = work[0][0], work[-1][1]
+        work_begin, work_end = computing[0][0], computing[-1][1]
         gpu, encoded = covered(work, begin, end), covered(idle, begin, end)
-        up = work_begin - begin - covered(idle, begin, work_begin)
-        down = end - work_end - covered(idle, work_end, end)
+        up = work_begin - begin - covered(idle, begin, work_begin) - covered(work, begin, work_begin)
+        down = end - work_end - covered(idle, work_end, end) - covered(work, work_end, end)
         parts = {"encoding": encoded, "wire up": up, "GPU": gpu, "wire down": down,
                  "waiting": (end - begin) - gpu - encoded - up - down}
         for name, value in parts.items():
