@@ -19,6 +19,7 @@ import os
 import pathlib
 import platform
 import re
+import site
 import subprocess
 import sys
 import tempfile
@@ -79,8 +80,9 @@ def output_of(*command):
 def use_libraries(build):
     """What a packed build brings along, and NVIDIA's libraries, are found as tests/gpu/run.sh finds them."""
     folders = [build / "lib" / "deps", pathlib.Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "lib64"]
-    found = [str(folder) for folder in folders if folder.is_dir()]
-    os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [*found, os.environ.get("LD_LIBRARY_PATH")]))
+    wheels = sorted(folder for packages in site.getsitepackages() for folder in pathlib.Path(packages).glob("nvidia/*/lib"))
+    first, last = ([str(folder) for folder in some if folder.is_dir()] for some in (folders, wheels))
+    os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [*first, os.environ.get("LD_LIBRARY_PATH"), *last]))
 
 
 def environment(**extra):

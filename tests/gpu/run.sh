@@ -22,7 +22,9 @@ done
 [ ${#parts[@]} -gt 0 ] || parts=(examples networks errors programs libraries conformance bench)
 mkdir -p "$out"
 avec="$build/bin/avec"
-export LD_LIBRARY_PATH="$build/lib/deps:${CUDA_HOME:-/usr/local/cuda}/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+# NVIDIA's libraries are the toolkit's, or those that came with Python packages.
+wheels=$(python3 -c 'import glob, site; print(":".join(sorted(glob.glob(site.getsitepackages()[0] + "/nvidia/*/lib"))))' 2>/dev/null)
+export LD_LIBRARY_PATH="$build/lib/deps:${CUDA_HOME:-/usr/local/cuda}/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}${wheels:+:$wheels}"
 table=()
 failed=0
 
