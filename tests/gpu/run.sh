@@ -3,7 +3,7 @@
 # errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
 #
 #   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples networks errors programs libraries
-#                                                                conformance bench evaluation
+#                                                                conformance bench evaluation pytorch torch_speed
 #
 # The build folder may come from another machine (stripped binaries are enough); see
 # tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
@@ -65,6 +65,35 @@ part_networks() {
     else note "$name-host" FAIL "$(tail -1 "$out/$name.compared")"; fi
   done
   compare lenet "$build/examples/lenet" --bits --steps 200 --batch 64
+}
+
+# PyTorch, unmodified, in the Python that $PYTHON names: every case natively and through avec, the same
+# output; then how fast it is. Its own NVIDIA libraries serve the executor.
+torch_libraries() {
+  "$python" - <<'END'
+import glob, os, sysconfig
+print(":".join(sorted({os.path.dirname(f) for f in glob.glob(sysconfig.get_path("purelib") + "/nvidia/*/lib/*.so*")})))
+END
+}
+
+part_pytorch() {
+  local python=${PYTHON:-python3} name
+  if ! "$python" -c "import torch" 2>"$out/torch.err"; then note pytorch FAIL "$(tail -1 "$out/torch.err")"; return; fi
+  export AVEC_LIBRARY_PATH; AVEC_LIBRARY_PATH=$(torch_libraries)
+  for name in ${TORCH_CASES:-$("$python" "$here/tests/gpu/pytorch/cases.py" --list)}; do
+    compare "torch-$name" "$python" "$here/tests/gpu/pytorch/cases.py" "$name"
+  done
+}
+
+part_torch_speed() {
+  local python=${PYTHON:-python3} kind
+  export AVEC_LIBRARY_PATH; AVEC_LIBRARY_PATH=$(torch_libraries)
+  timeout 120 "$python" "$here/tests/gpu/pytorch/speed.py" >"$out/speed.native" 2>"$out/speed.native.err"
+  for kind in tcp shm; do
+    AVEC_STATS="$out/speed.$kind.stats" timeout 120 "$avec" run --local=$kind --device cuda -- "$python" "$here/tests/gpu/pytorch/speed.py" \
+      >"$out/speed.$kind" 2>"$out/speed.$kind.err" || note "speed-$kind" FAIL "$(tail -1 "$out/speed.$kind.err")"
+  done
+  paste "$out/speed.native" "$out/speed.tcp" "$out/speed.shm"
 }
 
 part_errors() {
@@ -130,8 +159,8 @@ if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
 fi
 for part in "${parts[@]}"; do
   case "$part" in
-    examples | networks | errors | programs | libraries | conformance | bench | evaluation) "part_$part" ;;
-    *) echo "unknown part $part; parts: examples networks errors programs libraries conformance bench evaluation" >&2; exit 2 ;;
+    examples | networks | errors | programs | libraries | conformance | bench | evaluation | pytorch | torch_speed) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples networks errors programs libraries conformance bench evaluation pytorch torch_speed" >&2; exit 2 ;;
   esac
 done
 echo
