@@ -90,7 +90,7 @@ part_torch_speed() {
   export AVEC_LIBRARY_PATH; AVEC_LIBRARY_PATH=$(torch_libraries)
   timeout 120 "$python" "$here/tests/gpu/pytorch/speed.py" >"$out/speed.native" 2>"$out/speed.native.err"
   for kind in tcp shm; do
-    AVEC_STATS="$out/speed.$kind.stats" timeout 120 "$avec" run --local=$kind --device cuda -- "$python" "$here/tests/gpu/pytorch/speed.py" \
+    AVEC_STATS="$out/speed.$kind.stats" timeout 120 "$avec" run --local -e $kind:// --device cuda -- "$python" "$here/tests/gpu/pytorch/speed.py" \
       >"$out/speed.$kind" 2>"$out/speed.$kind.err" || note "speed-$kind" FAIL "$(tail -1 "$out/speed.$kind.err")"
   done
   paste "$out/speed.native" "$out/speed.tcp" "$out/speed.shm"
