@@ -7,6 +7,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "client/stream.h"
 #include "intercept/libraries/cudnn_graph.h"
 #include "intercept/libraries/cudnn_shim.h"
 
@@ -240,6 +241,21 @@ using namespace avec::libraries;
 using namespace avec::libraries::cudnn;
 
 extern "C" {
+
+/// Frameworks set the stream before each operation: only another one is told.
+int cudnnSetStream(const void* handle, void* stream) {
+  client::LibraryObject* found = client::find_library_object(handle, kCudnnCudnn);
+  if (found == nullptr) return kBadParam;
+  client::Stream* now = nullptr;
+  if (client::resolve_stream(static_cast<CUstream>(stream), now) == CUDA_SUCCESS && found->stream == stream &&
+      found->state[0] == now->name)
+    return kSuccess;
+  const int status = avecCudnnSetStream(handle, stream);
+  if (status != kSuccess) return status;
+  // A stream's name is never used again, unlike its handle.
+  found->state[0] = now == nullptr ? 0 : now->name;
+  return kSuccess;
+}
 
 int cudnnGetStream(const void* handle, void** stream) {
   const client::LibraryObject* found = client::find_library_object(handle, kCudnnCudnn);

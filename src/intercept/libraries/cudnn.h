@@ -11,6 +11,7 @@
 
 namespace avec::libraries {
 
+// Handles: LibraryObject::state[0] is the name of the stream that the executor's handle has.
 // Tensors and filters: LibraryObject::state[0] is the data type + 1 (0: not known), state[1] the second
 // dimension of a tensor (the batch of CTC's probabilities), the time steps of sequences.
 

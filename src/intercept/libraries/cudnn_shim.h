@@ -14,6 +14,7 @@ GraphApi& graph_api();
 extern "C" {
 int cudnnSetTensorNdDescriptor(const void* tensor, std::int32_t type, std::int32_t count, const std::int32_t* dims,
                                const std::int32_t* strides);
+int avecCudnnSetStream(const void* handle, void* stream);
 int avecCudnnVersions(std::uint64_t* values);
 int avecCudnnLastError(void* message, std::uint64_t length);
 int avecCudnnBuild(void* descriptor, std::int32_t type, const void* recipe, std::uint64_t bytes,
