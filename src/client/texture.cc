@@ -106,6 +106,18 @@ wire::ResourceView to_wire(const CUDA_RESOURCE_VIEW_DESC* from) {
           from->lastLayer};
 }
 
+/// Ends an object of the current context.
+template <class Call, class Objects>
+CUresult destroy(Objects Registry::* objects, std::uint64_t object) {
+  Context* context;
+  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
+  {
+    const std::scoped_lock lock(registry().mutex);
+    if ((registry().*objects).erase({context, object}) == 0) return CUDA_ERROR_INVALID_VALUE;
+  }
+  return to_cuda(context->client->session().post(Call(context->name.load(), object)));
+}
+
 }  // namespace
 
 CUresult texture_create(CUtexObject* object, const CUDA_RESOURCE_DESC* resource, const CUDA_TEXTURE_DESC* sampler,
@@ -127,13 +139,7 @@ CUresult texture_create(CUtexObject* object, const CUDA_RESOURCE_DESC* resource,
 }
 
 CUresult texture_destroy(CUtexObject object) {
-  Context* context;
-  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  {
-    const std::scoped_lock lock(registry().mutex);
-    if (registry().textures.erase({context, object}) == 0) return CUDA_ERROR_INVALID_VALUE;
-  }
-  return to_cuda(context->client->session().post(wire::TextureDestroy(context->name.load(), object)));
+  return destroy<wire::TextureDestroy>(&Registry::textures, object);
 }
 
 CUresult texture_get_resource(CUDA_RESOURCE_DESC* resource, CUtexObject object) {
@@ -180,13 +186,7 @@ CUresult surface_create(CUsurfObject* object, const CUDA_RESOURCE_DESC* resource
 }
 
 CUresult surface_destroy(CUsurfObject object) {
-  Context* context;
-  if (const CUresult result = usable_context(context); result != CUDA_SUCCESS) return result;
-  {
-    const std::scoped_lock lock(registry().mutex);
-    if (registry().surfaces.erase({context, object}) == 0) return CUDA_ERROR_INVALID_VALUE;
-  }
-  return to_cuda(context->client->session().post(wire::SurfaceDestroy(context->name.load(), object)));
+  return destroy<wire::SurfaceDestroy>(&Registry::surfaces, object);
 }
 
 CUresult surface_get_resource(CUDA_RESOURCE_DESC* resource, CUsurfObject object) {
