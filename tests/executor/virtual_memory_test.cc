@@ -90,17 +90,55 @@ TEST_CASE("exported memory is had for its secret, and for nothing else") {
   Descriptor first(ends[0]), second(ends[1]);
   auto exports = worker::MemoryExports::open();
   REQUIRE(exports != nullptr);
-  const auto handle = exports->add(1, std::move(first), 4096);
+  using enum worker::ExportTag::Kind;
+  const auto handle = exports->add({kAddress, 1}, std::move(first), 4096);
   REQUIRE(handle.has_value());
-  CHECK(exports->add(1, {}, 4096) == handle);
+  CHECK(exports->add({kAddress, 1}, {}, 4096) == handle);
   const auto memory = worker::import_memory(*handle);
   REQUIRE(memory.has_value());
   CHECK(memory->bytes == 4096);
   auto wrong = *handle;
   wrong[63] ^= std::byte{1};
   CHECK_FALSE(worker::import_memory(wrong).has_value());
-  exports->remove(1);
+  // A name is not an address, though it may be the same number.
+  const auto named = exports->add({kMemory, 1}, std::move(second), 8192);
+  REQUIRE(named.has_value());
+  CHECK(named != handle);
+  exports->remove({kAddress, 1});
   CHECK_FALSE(worker::import_memory(*handle).has_value());
+  CHECK(worker::import_memory(*named).has_value());
   exports.reset();
+  CHECK_FALSE(worker::import_memory(*named).has_value());
+}
+
+TEST_CASE("an exported event is had for its secret, and is no memory") {
+  auto exports = worker::MemoryExports::open();
+  REQUIRE(exports != nullptr);
+  worker::IpcBytes driver_handle;
+  driver_handle.fill(std::byte{7});
+  const auto handle = exports->add_event({worker::ExportTag::Kind::kEvent, 1}, driver_handle);
+  REQUIRE(handle.has_value());
+  CHECK(handle != driver_handle);
+  CHECK(worker::import_event(*handle) == driver_handle);
   CHECK_FALSE(worker::import_memory(*handle).has_value());
+  CHECK_FALSE(worker::import_event(driver_handle).has_value());
+}
+
+TEST_CASE("an event is opened by the handle of an export only") {
+  Ready session;
+  RawClient& client = session.client;
+  wire::IpcHandle driver_handle;  // what the recording driver gives: zeros
+  CHECK(client.status_of(wire::IpcOpenEvent(70, kContext, driver_handle)) == CUDA_ERROR_INVALID_VALUE);
+  CHECK(recorded("cuIpcOpenEventHandle") == 0);
+  const auto exported = client.ask(wire::IpcExportEvent(kEvent));
+  REQUIRE(exported.has_value());
+  REQUIRE(exported->header.status() == 0);
+  const auto handle = exported->as<wire::IpcExportEventReply>().handle();
+  CHECK(client.status_of(wire::IpcOpenEvent(70, 999, handle)) != 0);
+  CHECK(recorded("cuIpcOpenEventHandle") == 0);
+  CHECK(client.status_of(wire::IpcOpenEvent(70, kContext, handle)) == 0);
+  CHECK(recorded("cuIpcOpenEventHandle") == 1);
+  client.send(wire::EventDestroy(kEvent));
+  CHECK(client.status_of(wire::IpcOpenEvent(71, kContext, handle)) == CUDA_ERROR_INVALID_VALUE);
+  CHECK(session.ping() == 0);
 }

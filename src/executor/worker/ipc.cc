@@ -80,12 +80,13 @@ std::optional<ImportedMemory> receive_descriptor(int socket) {
   message.msg_iovlen = 1;
   message.msg_control = control.bytes;
   message.msg_controllen = sizeof control.bytes;
-  if (::recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != static_cast<ssize_t>(sizeof memory.bytes)) return {};
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  const cmsghdr* header = got < 0 ? nullptr : CMSG_FIRSTHDR(&message);
   if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return {};
   int descriptor = -1;
   std::memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
   memory.descriptor.reset(descriptor);
+  if (got != static_cast<ssize_t>(sizeof memory.bytes) || (message.msg_flags & MSG_TRUNC) != 0) return {};
   return memory;
 }
 
@@ -113,11 +114,18 @@ MemoryExports::~MemoryExports() {
   thread_.join();
 }
 
-std::optional<IpcBytes> MemoryExports::add(std::uint64_t tag, Descriptor descriptor, std::uint64_t bytes) {
+std::optional<IpcBytes> MemoryExports::add(const ExportTag& tag, Descriptor descriptor, std::uint64_t bytes) {
+  return add({tag, {}, std::move(descriptor), bytes, {}});
+}
+
+std::optional<IpcBytes> MemoryExports::add_event(const ExportTag& tag, const IpcBytes& driver_handle) {
+  return add({tag, {}, {}, 0, driver_handle});
+}
+
+std::optional<IpcBytes> MemoryExports::add(Export made) {
   const std::scoped_lock lock(mutex_);
-  auto entry = std::ranges::find(exports_, tag, &Export::tag);
+  auto entry = std::ranges::find(exports_, made.tag, &Export::tag);
   if (entry == exports_.end()) {
-    Export made{tag, {}, std::move(descriptor), bytes};
     if (exports_.size() >= limits::kMaxExports || !wire::random_bytes(made.secret)) return {};
     exports_.push_back(std::move(made));
     entry = std::prev(exports_.end());
@@ -128,7 +136,7 @@ std::optional<IpcBytes> MemoryExports::add(std::uint64_t tag, Descriptor descrip
   return handle;
 }
 
-void MemoryExports::remove(std::uint64_t tag) {
+void MemoryExports::remove(const ExportTag& tag) {
   const std::scoped_lock lock(mutex_);
   std::erase_if(exports_, [&](const Export& entry) { return entry.tag == tag; });
 }
@@ -151,20 +159,38 @@ void MemoryExports::answer(int peer) {
   const std::scoped_lock lock(mutex_);
   for (const Export& entry : exports_) {
     // 256 random bits: how long a comparison takes tells nobody anything.
-    if (entry.secret == secret) return send_descriptor(peer, entry.descriptor.get(), entry.bytes);
+    if (entry.secret != secret) continue;
+    if (entry.tag.kind != ExportTag::Kind::kEvent) return send_descriptor(peer, entry.descriptor.get(), entry.bytes);
+    (void)::send(peer, entry.event.data(), entry.event.size(), MSG_NOSIGNAL);
+    return;
   }
 }
 
-std::optional<ImportedMemory> import_memory(const IpcBytes& handle) {
+/// A socket on which the exporting worker answers; or none.
+Descriptor ask_for(const IpcBytes& handle) {
   const Address address(std::span<const std::byte>(handle).subspan(kNameAt, MemoryExports::kNameBytes));
-  const Descriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  Descriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!socket) return {};
   be_patient(socket.get());
   if (::connect(socket.get(), address.get(), address.bytes) != 0 || !same_user(socket.get())) return {};
   const auto secret = std::span<const std::byte>(handle).subspan(kSecretAt, MemoryExports::kSecretBytes);
   if (::send(socket.get(), secret.data(), secret.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(secret.size()))
     return {};
+  return socket;
+}
+
+std::optional<ImportedMemory> import_memory(const IpcBytes& handle) {
+  const Descriptor socket = ask_for(handle);
+  if (!socket) return {};
   return receive_descriptor(socket.get());
+}
+
+std::optional<IpcBytes> import_event(const IpcBytes& handle) {
+  const Descriptor socket = ask_for(handle);
+  IpcBytes event;
+  if (!socket || ::recv(socket.get(), event.data(), event.size(), MSG_TRUNC) != static_cast<ssize_t>(event.size()))
+    return {};
+  return event;
 }
 
 }  // namespace avec::worker

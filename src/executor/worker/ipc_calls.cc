@@ -17,6 +17,7 @@ wire::IpcHandle to_wire(const void* bytes) {
 
 Result<> Session::operator()(const Header& header, const wire::IpcExportMemory& call) {
   std::uint64_t base = call.memory(), bytes = 0;
+  ExportTag tag{ExportTag::Kind::kMemory, base};
   int device = 0;
   CUmemGenericAllocationHandle handle = 0;
   if (call.memory() != 0) {
@@ -30,6 +31,7 @@ Result<> Session::operator()(const Header& header, const wire::IpcExportMemory& 
     const auto mapping = std::prev(memory_.all().upper_bound(call.address()));
     if (mapping->second.module != 0) return finish(header, CUDA_ERROR_INVALID_VALUE);
     base = mapping->first;
+    tag = {ExportTag::Kind::kAddress, base};
     bytes = mapping->second.bytes;
     device = mapping->second.device;
   }
@@ -47,7 +49,7 @@ Result<> Session::operator()(const Header& header, const wire::IpcExportMemory& 
   Descriptor descriptor(given);
   if (exports_ == nullptr) exports_ = MemoryExports::open();
   if (exports_ == nullptr) return finish(header, CUDA_ERROR_OPERATING_SYSTEM);
-  const auto exported = exports_->add(base, std::move(descriptor), bytes);
+  const auto exported = exports_->add(tag, std::move(descriptor), bytes);
   if (!exported) return finish(header, CUDA_ERROR_OUT_OF_MEMORY);
   return answer(header, wire::IpcExportMemoryReply(base, bytes, to_wire(exported->data())));
 }
@@ -89,26 +91,52 @@ Result<> Session::operator()(const Header& header, const wire::IpcExportEvent& c
   CUresult status;
   Event* event = find_event(call.event(), status);
   if (event == nullptr) return finish(header, status);
+  if (exports_ == nullptr) exports_ = MemoryExports::open();
+  if (exports_ == nullptr) return finish(header, CUDA_ERROR_OPERATING_SYSTEM);
+  static_assert(sizeof(CUipcEventHandle) == sizeof(IpcBytes));
   CUipcEventHandle handle;
   make_current(*event->context);
   status = driver_.cuIpcGetEventHandle(&handle, event->handle);
   if (status != CUDA_SUCCESS) return finish(header, status);
-  return answer(header, wire::IpcExportEventReply(to_wire(&handle)));
+  // The driver's handle can be guessed: others get it for a secret.
+  IpcBytes bytes;
+  std::memcpy(bytes.data(), &handle, sizeof handle);
+  const auto exported = exports_->add_event({ExportTag::Kind::kEvent, call.event()}, bytes);
+  if (!exported) return finish(header, CUDA_ERROR_OUT_OF_MEMORY);
+  return answer(header, wire::IpcExportEventReply(to_wire(exported->data())));
 }
 
 Result<> Session::operator()(const Header& header, const wire::IpcOpenEvent& call) {
-  Event* event = events_.add(call.event());
-  if (event == nullptr) return protocol_error("an event's name that cannot be given");
-  event->context = find_context(call.context(), event->poison);
-  if (event->context != nullptr) {
-    CUipcEventHandle handle;
-    std::memcpy(&handle, call.handle().bytes()->Data(), sizeof handle);
-    make_current(*event->context);
-    event->poison = driver_.cuIpcOpenEventHandle(&event->handle, handle);
+  if (events_.find(call.event()) != nullptr) return protocol_error("an event's name that cannot be given");
+  IpcBytes handle;
+  std::memcpy(handle.data(), call.handle().bytes()->Data(), handle.size());
+  helpers_.run([this, header = Header(header), name = call.event(), context = call.context(),
+                handle]() -> std::function<void()> {
+    return [this, header, name, context, given = import_event(handle)] {
+      finish(header, given ? open_event(name, context, *given) : CUDA_ERROR_INVALID_VALUE);
+    };
+  });
+  return {};
+}
+
+CUresult Session::open_event(std::uint64_t name, std::uint64_t context_name, const IpcBytes& given) {
+  CUresult status;
+  Context* context = find_context(context_name, status);
+  if (context == nullptr) return status;
+  CUipcEventHandle handle;
+  std::memcpy(&handle, given.data(), sizeof handle);
+  make_current(*context);
+  CUevent opened = nullptr;
+  status = driver_.cuIpcOpenEventHandle(&opened, handle);
+  if (status != CUDA_SUCCESS) return status;
+  Event* event = events_.add(name);
+  if (event == nullptr) {  // its name was given away meanwhile
+    driver_.cuEventDestroy(opened);
+    return CUDA_ERROR_INVALID_VALUE;
   }
-  const CUresult status = event->poison;
-  if (status != CUDA_SUCCESS) events_.remove(call.event());
-  return finish(header, status);
+  event->context = context;
+  event->handle = opened;
+  return CUDA_SUCCESS;
 }
 
 }  // namespace avec::worker

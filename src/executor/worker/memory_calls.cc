@@ -92,7 +92,7 @@ void Session::unmap_on_helper(Header call, wire::MemUnmap body) {
   while (auto mapping = memory_.take(body.address(), body.bytes())) taken.push_back(*mapping);
   for (const auto& [address, mapping] : taken) {
     gpu_direct_.forget(address);
-    if (exports_ != nullptr) exports_->remove(address);
+    if (exports_ != nullptr) exports_->remove({ExportTag::Kind::kAddress, address});
   }
   helpers_.run([this, call, taken = std::move(taken)]() -> std::function<void()> {
     CUresult status = CUDA_SUCCESS;

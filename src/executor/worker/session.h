@@ -273,6 +273,7 @@ class Session {
     }
   };
 
+  CUresult open_event(std::uint64_t name, std::uint64_t context, const IpcBytes& given);
   class UploadSink;
   CUresult still_there(const Held& copy, const Extent& extent);
   class ImageSink;

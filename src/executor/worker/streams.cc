@@ -124,6 +124,7 @@ Result<> Session::operator()(const Header& header, const wire::EventDestroy& cal
   // Held frames name it: behind them all.
   const bool held = event->held_record.stream != nullptr || !event->held_waits.empty();
   if (held && hold_behind(all_streams(), false)) return {};
+  if (exports_ != nullptr) exports_->remove({ExportTag::Kind::kEvent, call.event()});
   destroy_event(events_.remove(call.event()));
   return finish(header, CUDA_SUCCESS);
 }
