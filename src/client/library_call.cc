@@ -141,6 +141,14 @@ LibraryObject* find_library_object(int handle, ObjectKind kind) noexcept {
   return object != nullptr && object->kind == kind.number ? object : nullptr;
 }
 
+LibraryObject* make_library_object(ObjectKind kind) noexcept {
+  LibraryObject* made = Slab<LibraryObject>::make();
+  if (made != nullptr) made->kind = kind.number;
+  return made;
+}
+
+void end_library_object(LibraryObject* object) noexcept { Slab<LibraryObject>::destroy(object); }
+
 void say_unsupported(const char* function, const char* reason) noexcept {
   static std::mutex mutex;
   static auto& said = *new std::unordered_set<std::string>;

@@ -83,6 +83,10 @@ struct LibraryObject {
 LibraryObject* find_library_object(const void* handle, ObjectKind kind) noexcept;
 LibraryObject* find_library_object(int handle, ObjectKind kind) noexcept;
 
+/// An object that the executor does not know yet, for hand-written functions: they give it a name. Null: no memory.
+LibraryObject* make_library_object(ObjectKind kind) noexcept;
+void end_library_object(LibraryObject* object) noexcept;
+
 /// Says once per function that it does not work, and why.
 void say_unsupported(const char* function, const char* reason) noexcept;
 

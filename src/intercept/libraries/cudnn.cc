@@ -10,6 +10,7 @@
 #include "client/stream.h"
 #include "intercept/libraries/cudnn_graph.h"
 #include "intercept/libraries/cudnn_shim.h"
+#include "intercept/libraries/cudnn_values.h"
 
 namespace avec::libraries {
 namespace {
@@ -27,17 +28,6 @@ LibraryObject* tensor_or_filter(const void* descriptor) {
 
 /// Bytes at an address that are there for sure, when the type is not known.
 std::uint64_t readable(const void* value) { return reinterpret_cast<std::uintptr_t>(value) % 8 == 0 ? 8 : 4; }
-
-int note_type(LibraryObject* object, std::int32_t type, std::int64_t second = 0) {
-  if (object == nullptr) return kSuccess;  // the call itself says what is wrong with the handle
-  object->state[0] = type < 0 ? 0 : static_cast<std::uint64_t>(type) + 1;
-  object->state[1] = second < 0 ? 0 : static_cast<std::uint64_t>(second);
-  return kSuccess;
-}
-
-std::int64_t second_of(std::int32_t count, const std::int32_t* dims) {
-  return dims != nullptr && count > 1 ? dims[1] : 0;
-}
 
 /// What cudnnSetRNNDescriptor_v8 and cudnnSetAttnDescriptor said, for their sisters that get it.
 template <class Note>
@@ -123,48 +113,43 @@ std::uint64_t cudnn_windows(const void* sequence) noexcept {
   return found == nullptr ? 0 : found->state[1];
 }
 
-int cudnn_note_tensor4d(const void* tensor, std::int32_t, std::int32_t type, std::int32_t, std::int32_t c,
-                        std::int32_t, std::int32_t) noexcept {
-  return note_type(find_library_object(tensor, kCudnnTensor), type, c);
-}
-int cudnn_note_tensor4d_strides(const void* tensor, std::int32_t type, std::int32_t, std::int32_t c, std::int32_t,
-                                std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t) noexcept {
-  return note_type(find_library_object(tensor, kCudnnTensor), type, c);
-}
-int cudnn_note_tensor_nd(const void* tensor, std::int32_t type, std::int32_t count, const std::int32_t* dims,
-                         const std::int32_t*) noexcept {
-  return note_type(find_library_object(tensor, kCudnnTensor), type, second_of(count, dims));
-}
-int cudnn_note_tensor_nd_format(const void* tensor, std::int32_t, std::int32_t type, std::int32_t count,
-                                const std::int32_t* dims) noexcept {
-  return note_type(find_library_object(tensor, kCudnnTensor), type, second_of(count, dims));
-}
-int cudnn_note_filter4d(const void* filter, std::int32_t type, std::int32_t, std::int32_t, std::int32_t,
-                        std::int32_t, std::int32_t) noexcept {
-  return note_type(find_library_object(filter, kCudnnFilter), type);
-}
-int cudnn_note_filter_nd(const void* filter, std::int32_t type, std::int32_t, std::int32_t,
-                         const std::int32_t*) noexcept {
-  return note_type(find_library_object(filter, kCudnnFilter), type);
+int cudnn_note_type(LibraryObject* object, std::int32_t type, std::int64_t second) noexcept {
+  if (object == nullptr) return kSuccess;  // the call itself says what is wrong with the handle
+  object->state[0] = type < 0 ? 0 : static_cast<std::uint64_t>(type) + 1;
+  object->state[1] = second < 0 ? 0 : static_cast<std::uint64_t>(second);
+  return kSuccess;
 }
 
 /// Parameters of a normalisation are float, or double for tensors of double.
 int cudnn_note_derived(const void* derived, const void* tensor, std::int32_t) noexcept {
+  if (const int status = own_tensor(derived); status != kSuccess) return status;
   const LibraryObject* from = find_library_object(tensor, kCudnnTensor);
   if (from == nullptr || from->state[0] == 0) return kSuccess;
-  return note_type(find_library_object(derived, kCudnnTensor), from->state[0] == 2 ? 1 : 0,
-                   static_cast<std::int64_t>(from->state[1]));
+  return cudnn_note_type(find_library_object(derived, kCudnnTensor), from->state[0] == 2 ? 1 : 0,
+                         static_cast<std::int64_t>(from->state[1]));
 }
 int cudnn_note_derived_pair(const void* first, const void* second, const void* tensor, std::int32_t mode,
                             std::int32_t) noexcept {
-  cudnn_note_derived(first, tensor, mode);
-  return cudnn_note_derived(second, tensor, mode);
+  const int status = cudnn_note_derived(first, tensor, mode);
+  return status == kSuccess ? cudnn_note_derived(second, tensor, mode) : status;
 }
 int cudnn_note_transformed(const void*, const void* source, const void* destination, std::uint64_t*) noexcept {
+  if (const int status = own_tensor(destination); status != kSuccess) return status;
   const LibraryObject* from = find_library_object(source, kCudnnTensor);
   return from == nullptr ? kSuccess
-                         : note_type(find_library_object(destination, kCudnnTensor),
-                                     static_cast<std::int32_t>(from->state[0]) - 1);
+                         : cudnn_note_type(find_library_object(destination, kCudnnTensor),
+                                           static_cast<std::int32_t>(from->state[0]) - 1, 0);
+}
+int cudnn_own_folded(const void*, const void*, const void*, const void*, const void*, std::int32_t,
+                     const void* folded_filter, const void* padded_diff, const void*, const void* folded_gradient,
+                     const void*, const void*, const void*, const void*) noexcept {
+  int status = own_filter(folded_filter);
+  if (status == kSuccess) status = own_tensor(padded_diff);
+  return status == kSuccess ? own_tensor(folded_gradient) : status;
+}
+int cudnn_own_weights(const void*, const void*, std::int32_t, std::uint64_t, void*, const void* tensor,
+                      void*) noexcept {
+  return own_tensor(tensor);
 }
 
 int cudnn_note_dropout(const void* dropout, const void*, float probability, void* states, std::uint64_t,
@@ -196,7 +181,7 @@ int cudnn_note_rnn_data(const void* data, std::int32_t type, std::int32_t layout
   if (static_cast<std::uint64_t>(batch) > kMaxBatch || cudnn_type_bytes(type) == 0) return kNotSupported;
   for (std::int32_t i = 0; i < batch; ++i)
     if (lengths[i] < 0 || lengths[i] > steps) return kBadParam;
-  return note_type(find_library_object(data, kCudnnRnndata), type, steps);
+  return cudnn_note_type(find_library_object(data, kCudnnRnndata), type, steps);
 }
 
 int cudnn_note_seq_data(const void* data, std::int32_t type, std::int32_t count, const std::int32_t* dims,
@@ -211,7 +196,7 @@ int cudnn_note_seq_data(const void* data, std::int32_t type, std::int32_t count,
     if (dims[axis] <= 0 || std::count(axes, axes + kAxes, axis) != 1) return kBadParam;
   for (std::uint64_t i = 0; i < length_count; ++i)
     if (lengths[i] < 0 || lengths[i] > dims[0]) return kBadParam;
-  return note_type(find_library_object(data, kCudnnSeqdata), type, dims[0]);
+  return cudnn_note_type(find_library_object(data, kCudnnSeqdata), type, dims[0]);
 }
 
 int cudnn_note_attention(const void* attention, std::uint32_t mode, std::int32_t heads, double scaler,

@@ -25,19 +25,15 @@ std::uint64_t cudnn_labels(const void* probabilities, const std::int32_t* length
 /// Time steps of a sequence: elements of attention's windows.
 std::uint64_t cudnn_windows(const void* sequence) noexcept;
 
-int cudnn_note_tensor4d(const void* tensor, std::int32_t format, std::int32_t type, std::int32_t n, std::int32_t c,
-                        std::int32_t h, std::int32_t w) noexcept;
-int cudnn_note_tensor4d_strides(const void* tensor, std::int32_t type, std::int32_t n, std::int32_t c,
-                                std::int32_t h, std::int32_t w, std::int32_t, std::int32_t, std::int32_t,
-                                std::int32_t) noexcept;
-int cudnn_note_tensor_nd(const void* tensor, std::int32_t type, std::int32_t count, const std::int32_t* dims,
-                         const std::int32_t* strides) noexcept;
-int cudnn_note_tensor_nd_format(const void* tensor, std::int32_t format, std::int32_t type, std::int32_t count,
-                                const std::int32_t* dims) noexcept;
-int cudnn_note_filter4d(const void* filter, std::int32_t type, std::int32_t format, std::int32_t, std::int32_t,
-                        std::int32_t, std::int32_t) noexcept;
-int cudnn_note_filter_nd(const void* filter, std::int32_t type, std::int32_t format, std::int32_t count,
-                         const std::int32_t* dims) noexcept;
+/// Notes the data type of a tensor, filter or sequence, and what stands in state[1].
+int cudnn_note_type(client::LibraryObject* object, std::int32_t type, std::int64_t second) noexcept;
+// These make the executor set a descriptor: it gets one of its own first.
+int cudnn_own_folded(const void* handle, const void* filter, const void* diff, const void* convolution,
+                     const void* gradient, std::int32_t format, const void* folded_filter, const void* padded_diff,
+                     const void* folded_convolution, const void* folded_gradient, const void*, const void*,
+                     const void*, const void*) noexcept;
+int cudnn_own_weights(const void* handle, const void* attention, std::int32_t kind, std::uint64_t bytes,
+                      void* weights, const void* tensor, void* address) noexcept;
 int cudnn_note_derived(const void* derived, const void* tensor, std::int32_t mode) noexcept;
 int cudnn_note_derived_pair(const void* first, const void* second, const void* tensor, std::int32_t mode,
                             std::int32_t groups) noexcept;

@@ -12,6 +12,23 @@ GraphApi& graph_api();
 
 // Of schemas/libraries/cudnn.api, whose `avec` names are not exported.
 extern "C" {
+int avecCudnnCreateTensor(void* tensor);
+int avecCudnnDestroyTensor(const void* tensor);
+int avecCudnnSetTensor4d(const void* tensor, std::int32_t format, std::int32_t type, std::int32_t n, std::int32_t c,
+                         std::int32_t h, std::int32_t w);
+int avecCudnnSetTensor4dStrides(const void* tensor, std::int32_t type, std::int32_t n, std::int32_t c, std::int32_t h,
+                                std::int32_t w, std::int32_t n_stride, std::int32_t c_stride, std::int32_t h_stride,
+                                std::int32_t w_stride);
+int avecCudnnSetTensorNd(const void* tensor, std::int32_t type, std::int32_t count, const std::int32_t* dims,
+                         const std::int32_t* strides);
+int avecCudnnSetTensorNdFormat(const void* tensor, std::int32_t format, std::int32_t type, std::int32_t count,
+                               const std::int32_t* dims);
+int avecCudnnCreateFilter(void* filter);
+int avecCudnnDestroyFilter(const void* filter);
+int avecCudnnSetFilter4d(const void* filter, std::int32_t type, std::int32_t format, std::int32_t k, std::int32_t c,
+                         std::int32_t h, std::int32_t w);
+int avecCudnnSetFilterNd(const void* filter, std::int32_t type, std::int32_t format, std::int32_t count,
+                         const std::int32_t* dims);
 int cudnnSetTensorNdDescriptor(const void* tensor, std::int32_t type, std::int32_t count, const std::int32_t* dims,
                                const std::int32_t* strides);
 int avecCudnnSetStream(const void* handle, void* stream);

@@ -134,6 +134,27 @@ void weights() {
   }
 }
 
+/// Two descriptors of one content are one on the executor, until cuDNN itself changes one.
+void shared_tensors() {
+  const int dims[] = {2, 6, 7}, strides[] = {42, 7, 1};
+  void* tensors[2] = {};
+  for (void*& one : tensors) {
+    call("cudnnCreateTensorDescriptor", &one);
+    call("cudnnSetTensorNdDescriptor", one, 0, 3, dims, strides);
+  }
+  call("cudnnDeriveBNTensorDescriptor", tensors[1], tensors[0], 1);
+  const int expected[] = {2, 1};
+  for (int i = 0; i < 2; ++i) {
+    int type = -1, count = 0, found[3] = {}, steps[3] = {};
+    call("cudnnGetTensorNdDescriptor", tensors[i], 3, &type, &count, found, steps);
+    expect(count == 3 && found[0] == expected[i] && found[1] == 6, "each descriptor is what it was set to");
+  }
+  call("cudnnDestroyTensorDescriptor", tensors[0]);
+  expect(status_of("cudnnDestroyTensorDescriptor", tensors[0]) == 2000, "a descriptor ends once");
+  call("cudnnSetTensorNdDescriptor", tensors[1], 0, 3, dims, strides);
+  call("cudnnDestroyTensorDescriptor", tensors[1]);
+}
+
 }  // namespace
 
 int main() {
@@ -160,6 +181,7 @@ int main() {
     for (int k = 0; k < 8; ++k) expect(out[k] == in[k] * static_cast<float>(i % 5), "the result is right");
   }
   weights();
+  shared_tensors();
   std::printf("passed\n");
   return 0;
 }

@@ -85,6 +85,11 @@ int cudnnGetTensorNdDescriptor(void* tensor, int requested, int* type, int* coun
   std::memcpy(strides, from.strides, sizeof(int) * static_cast<std::size_t>(given));
   return 0;
 }
+/// The second dimension stays.
+int cudnnDeriveBNTensorDescriptor(void* derived, void* tensor, int) {
+  const int dims[] = {1, static_cast<Tensor*>(tensor)->dims[1], 1}, strides[] = {dims[1], 1, 1};
+  return cudnnSetTensorNdDescriptor(derived, 0, 3, dims, strides);
+}
 int cudnnCreateRNNDescriptor(void** made) {
   *made = &stream_storage;
   return 0;
