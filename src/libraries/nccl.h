@@ -31,7 +31,9 @@ static_assert(sizeof(NcclConfig) == 80 && offsetof(NcclConfig, comm_name) == 48)
 constexpr std::uint64_t nccl_config_bytes() { return sizeof(NcclConfig); }
 
 /// Bytes of `count` ncclUniqueId.
-constexpr std::uint64_t nccl_id_bytes(int count) { return count < 0 ? 0 : static_cast<std::uint64_t>(count) * 128; }
+constexpr std::uint64_t nccl_id_bytes(int count) {
+  return count < 0 ? 0 : static_cast<std::uint64_t>(count) * 128;
+}
 
 /// One send or receive of a group.
 struct NcclTransfer {

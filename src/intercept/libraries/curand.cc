@@ -1,5 +1,7 @@
 // cuRAND on the client: generators of device memory are posted to, generators of host memory are
 // asked, and tables for device code are kept once they have come.
+#include "intercept/libraries/curand.h"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -8,7 +10,6 @@
 #include <new>
 #include <utility>
 
-#include "intercept/libraries/curand.h"
 #include "libraries/curand.h"
 
 using namespace avec;
@@ -49,7 +50,8 @@ int create(void* generator, int type, bool host) {
 
 /// Calls the form that the generator needs; both take (generator, output, count, arguments...).
 template <class T, class Device, class Host, class... Arguments>
-int generate(Device device, Host host, const void* generator, T* output, std::uint64_t count, Arguments... arguments) {
+int generate(Device device, Host host, const void* generator, T* output, std::uint64_t count,
+             Arguments... arguments) {
   const client::LibraryObject* found = find(generator);
   if (found == nullptr) return kNotInitialized;
   if (found->state[kOnHost] == 0) return device(generator, output, count, arguments...);
@@ -94,23 +96,23 @@ int curandCreateGeneratorHost(void* generator, std::int32_t type) { return creat
 int curandDestroyGenerator(const void* generator) { return curand_destroy(generator); }
 
 // One function in two forms, of the same name as in the schema: NAME_device and NAME_host.
-#define AVEC_GENERATE(EXPORTED, NAME, T)                                                   \
-  int NAME##_device(const void* generator, void* output, std::uint64_t count);            \
-  int NAME##_host(const void* generator, T* output, std::uint64_t count);                 \
-  int EXPORTED(const void* generator, T* output, std::uint64_t count) {                   \
-    return generate(NAME##_device, NAME##_host, generator, output, count);                \
+#define AVEC_GENERATE(EXPORTED, NAME, T)                                       \
+  int NAME##_device(const void* generator, void* output, std::uint64_t count); \
+  int NAME##_host(const void* generator, T* output, std::uint64_t count);      \
+  int EXPORTED(const void* generator, T* output, std::uint64_t count) {        \
+    return generate(NAME##_device, NAME##_host, generator, output, count);     \
   }
-#define AVEC_GENERATE1(EXPORTED, NAME, T, A)                                               \
-  int NAME##_device(const void* generator, void* output, std::uint64_t count, A a);       \
-  int NAME##_host(const void* generator, T* output, std::uint64_t count, A a);            \
-  int EXPORTED(const void* generator, T* output, std::uint64_t count, A a) {              \
-    return generate(NAME##_device, NAME##_host, generator, output, count, a);             \
+#define AVEC_GENERATE1(EXPORTED, NAME, T, A)                                        \
+  int NAME##_device(const void* generator, void* output, std::uint64_t count, A a); \
+  int NAME##_host(const void* generator, T* output, std::uint64_t count, A a);      \
+  int EXPORTED(const void* generator, T* output, std::uint64_t count, A a) {        \
+    return generate(NAME##_device, NAME##_host, generator, output, count, a);       \
   }
-#define AVEC_GENERATE2(EXPORTED, NAME, T, A, B)                                            \
-  int NAME##_device(const void* generator, void* output, std::uint64_t count, A a, B b);  \
-  int NAME##_host(const void* generator, T* output, std::uint64_t count, A a, B b);       \
-  int EXPORTED(const void* generator, T* output, std::uint64_t count, A a, B b) {         \
-    return generate(NAME##_device, NAME##_host, generator, output, count, a, b);          \
+#define AVEC_GENERATE2(EXPORTED, NAME, T, A, B)                                          \
+  int NAME##_device(const void* generator, void* output, std::uint64_t count, A a, B b); \
+  int NAME##_host(const void* generator, T* output, std::uint64_t count, A a, B b);      \
+  int EXPORTED(const void* generator, T* output, std::uint64_t count, A a, B b) {        \
+    return generate(NAME##_device, NAME##_host, generator, output, count, a, b);         \
   }
 
 AVEC_GENERATE(curandGenerate, curand_generate, std::uint32_t)

@@ -9,7 +9,7 @@ namespace {
 
 int stream_of(const void* handle, client::ObjectKind kind, void** stream) {
   const client::LibraryObject* found = client::find_library_object(handle, kind);
-  if (found == nullptr) return 1;  // CUSOLVER_STATUS_NOT_INITIALIZED
+  if (found == nullptr) return 1;   // CUSOLVER_STATUS_NOT_INITIALIZED
   if (stream == nullptr) return 3;  // CUSOLVER_STATUS_INVALID_VALUE
   *stream = found->stream;
   return 0;
@@ -19,6 +19,10 @@ int stream_of(const void* handle, client::ObjectKind kind, void** stream) {
 
 extern "C" {
 
-int cusolverDnGetStream(const void* handle, void** stream) { return stream_of(handle, kCusolverDense, stream); }
-int cusolverSpGetStream(const void* handle, void** stream) { return stream_of(handle, kCusolverSparse, stream); }
+int cusolverDnGetStream(const void* handle, void** stream) {
+  return stream_of(handle, kCusolverDense, stream);
+}
+int cusolverSpGetStream(const void* handle, void** stream) {
+  return stream_of(handle, kCusolverSparse, stream);
+}
 }

@@ -11,7 +11,7 @@ enum MatDescriptorState : std::size_t { kMatType, kMatFill, kMatDiagonal, kMatBa
 
 inline int cusparse_set_pointer_mode(const void* handle, int mode) {
   client::LibraryObject* found = client::find_library_object(handle, kCusparseCusparse);
-  if (found == nullptr) return 1;  // CUSPARSE_STATUS_NOT_INITIALIZED
+  if (found == nullptr) return 1;        // CUSPARSE_STATUS_NOT_INITIALIZED
   if (mode != 0 && mode != 1) return 3;  // CUSPARSE_STATUS_INVALID_VALUE
   found->device_pointers = mode == 1;
   return 0;
@@ -23,11 +23,17 @@ inline int cusparse_note(const void* descriptor, MatDescriptorState which, int v
   found->state[which] = static_cast<std::uint64_t>(value);
   return 0;
 }
-inline int cusparse_set_type(const void* descriptor, int type) { return cusparse_note(descriptor, kMatType, type, 3); }
-inline int cusparse_set_fill(const void* descriptor, int fill) { return cusparse_note(descriptor, kMatFill, fill, 1); }
+inline int cusparse_set_type(const void* descriptor, int type) {
+  return cusparse_note(descriptor, kMatType, type, 3);
+}
+inline int cusparse_set_fill(const void* descriptor, int fill) {
+  return cusparse_note(descriptor, kMatFill, fill, 1);
+}
 inline int cusparse_set_diagonal(const void* descriptor, int diagonal) {
   return cusparse_note(descriptor, kMatDiagonal, diagonal, 1);
 }
-inline int cusparse_set_base(const void* descriptor, int base) { return cusparse_note(descriptor, kMatBase, base, 1); }
+inline int cusparse_set_base(const void* descriptor, int base) {
+  return cusparse_note(descriptor, kMatBase, base, 1);
+}
 
 }  // namespace avec::libraries

@@ -1,8 +1,11 @@
-// NCCL on the client: configurations without the pointers in them, groups, memory, operators, words of errors.
+// NCCL on the client: configurations without the pointers in them, groups, memory, operators, words of
+// errors.
 //
 // NCCL's groups belong to a thread, the executor posts for all threads of the program: so the calls of
 // a group are kept here, and posted together when the group ends, with no call of another thread
 // between them.
+#include "libraries/nccl.h"
+
 #include <algorithm>
 #include <climits>
 #include <cstdint>
@@ -11,7 +14,6 @@
 
 #include "intercept/libraries/nccl_groups.h"
 #include "libraries/abi.h"
-#include "libraries/nccl.h"
 
 using namespace avec::libraries;
 
@@ -20,15 +22,18 @@ extern "C" {
 int nccl_prepare();
 int nccl_unique_id(void* id);
 int nccl_init_rank(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank);
-int nccl_init_rank_config(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank, const void* config);
-int nccl_init_rank_scalable(void* comm, std::int32_t ranks, std::int32_t rank, std::int32_t ids, const void* id,
-                            const void* config);
+int nccl_init_rank_config(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank,
+                          const void* config);
+int nccl_init_rank_scalable(void* comm, std::int32_t ranks, std::int32_t rank, std::int32_t ids,
+                            const void* id, const void* config);
 int nccl_init_all(void* comms, std::int32_t devices, const std::int32_t* list);
 int nccl_split(const void* comm, std::int32_t color, std::int32_t key, void* made, const void* config);
-int nccl_shrink(const void* comm, const std::int32_t* excluded, std::int32_t count, void* made, const void* config,
-                std::int32_t flags);
-int nccl_pre_multiply_host(std::int32_t* op, const void* scalar, std::int32_t type, std::int32_t residence, const void* comm);
-int nccl_pre_multiply_device(std::int32_t* op, void* scalar, std::int32_t type, std::int32_t residence, const void* comm);
+int nccl_shrink(const void* comm, const std::int32_t* excluded, std::int32_t count, void* made,
+                const void* config, std::int32_t flags);
+int nccl_pre_multiply_host(std::int32_t* op, const void* scalar, std::int32_t type, std::int32_t residence,
+                           const void* comm);
+int nccl_pre_multiply_device(std::int32_t* op, void* scalar, std::int32_t type, std::int32_t residence,
+                             const void* comm);
 }
 
 namespace {
@@ -44,8 +49,22 @@ constexpr int kNoColor = -1;
 /// The program's configuration as it can travel: as many bytes of it as are known, names of networks
 /// and communicators taken out, and blocking, since calls that take long run on helpers anyway.
 int portable(const void* given, NcclConfig& config) {
-  constexpr NcclConfig kDefault{sizeof(NcclConfig), kConfigMagic, 22800,   INT_MIN, INT_MIN, INT_MIN, INT_MIN, nullptr,
-                                INT_MIN,            INT_MIN,      nullptr, INT_MIN, INT_MIN, INT_MIN, INT_MIN, INT_MIN,
+  constexpr NcclConfig kDefault{sizeof(NcclConfig),
+                                kConfigMagic,
+                                22800,
+                                INT_MIN,
+                                INT_MIN,
+                                INT_MIN,
+                                INT_MIN,
+                                nullptr,
+                                INT_MIN,
+                                INT_MIN,
+                                nullptr,
+                                INT_MIN,
+                                INT_MIN,
+                                INT_MIN,
+                                INT_MIN,
+                                INT_MIN,
                                 INT_MIN};
   config = kDefault;
   if (given == nullptr) return kSuccess;
@@ -90,12 +109,14 @@ int ncclCommInitRank(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t
   return make(nullptr, [=](const NcclConfig&) { return nccl_init_rank(comm, ranks, id, rank); });
 }
 
-int ncclCommInitRankConfig(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank, const void* config) {
-  return make(config, [=](const NcclConfig& sent) { return nccl_init_rank_config(comm, ranks, id, rank, &sent); });
+int ncclCommInitRankConfig(void* comm, std::int32_t ranks, Bytes<128> id, std::int32_t rank,
+                           const void* config) {
+  return make(config,
+              [=](const NcclConfig& sent) { return nccl_init_rank_config(comm, ranks, id, rank, &sent); });
 }
 
-int ncclCommInitRankScalable(void* comm, std::int32_t ranks, std::int32_t rank, std::int32_t ids, const void* id,
-                             const void* config) {
+int ncclCommInitRankScalable(void* comm, std::int32_t ranks, std::int32_t rank, std::int32_t ids,
+                             const void* id, const void* config) {
   if (id == nullptr || ids < 1 || ids > ranks) return kInvalidArgument;
   const auto* first = static_cast<const char*>(id);
   const std::vector<char> kept(first, first + nccl_id_bytes(ids));
@@ -118,8 +139,8 @@ int ncclCommSplit(const void* comm, std::int32_t color, std::int32_t key, void**
   });
 }
 
-int ncclCommShrink(const void* comm, const std::int32_t* excluded, std::int32_t count, void* made, const void* config,
-                   std::int32_t flags) {
+int ncclCommShrink(const void* comm, const std::int32_t* excluded, std::int32_t count, void* made,
+                   const void* config, std::int32_t flags) {
   NcclConfig sent;
   const int status = portable(config, sent);
   return status != kSuccess ? status : nccl_shrink(comm, excluded, count, made, &sent, flags);
@@ -129,28 +150,32 @@ int ncclGroupStart() { return nccl::group_start(); }
 int ncclGroupEnd() { return nccl::group_end(); }
 
 // Collectives: NAME of the schema, with the parameters between the buffers and the communicator.
-#define AVEC_COLLECTIVE(EXPORTED, NAME, TYPES, NAMES)                           \
-  int NAME TYPES;                                                               \
-  int EXPORTED TYPES {                                                          \
-    return nccl::collective([=] { return NAME NAMES; });                        \
-  }                                                                             \
+#define AVEC_COLLECTIVE(EXPORTED, NAME, TYPES, NAMES)    \
+  int NAME TYPES;                                        \
+  int EXPORTED TYPES {                                   \
+    return nccl::collective([=] { return NAME NAMES; }); \
+  }                                                      \
   int p##EXPORTED TYPES __attribute__((alias(#EXPORTED)));
 
 AVEC_COLLECTIVE(ncclReduce, nccl_reduce,
-                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, std::int32_t root, const void* comm,
-                 void* stream),
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, std::int32_t root,
+                 const void* comm, void* stream),
                 (from, to, n, type, op, root, comm, stream))
 AVEC_COLLECTIVE(ncclBcast, nccl_bcast,
-                (void* buffer, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (void* buffer, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm,
+                 void* stream),
                 (buffer, n, type, root, comm, stream))
 AVEC_COLLECTIVE(ncclBroadcast, nccl_broadcast,
-                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root,
+                 const void* comm, void* stream),
                 (from, to, n, type, root, comm, stream))
 AVEC_COLLECTIVE(ncclAllReduce, nccl_all_reduce,
-                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, const void* comm, void* stream),
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, const void* comm,
+                 void* stream),
                 (from, to, n, type, op, comm, stream))
 AVEC_COLLECTIVE(ncclReduceScatter, nccl_reduce_scatter,
-                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, const void* comm, void* stream),
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t op, const void* comm,
+                 void* stream),
                 (from, to, n, type, op, comm, stream))
 AVEC_COLLECTIVE(ncclAllGather, nccl_all_gather,
                 (void* from, void* to, std::uint64_t n, std::int32_t type, const void* comm, void* stream),
@@ -159,20 +184,25 @@ AVEC_COLLECTIVE(ncclAlltoAll, nccl_all_to_all,
                 (void* from, void* to, std::uint64_t n, std::int32_t type, const void* comm, void* stream),
                 (from, to, n, type, comm, stream))
 AVEC_COLLECTIVE(ncclGather, nccl_gather,
-                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root,
+                 const void* comm, void* stream),
                 (from, to, n, type, root, comm, stream))
 AVEC_COLLECTIVE(ncclScatter, nccl_scatter,
-                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root, const void* comm, void* stream),
+                (void* from, void* to, std::uint64_t n, std::int32_t type, std::int32_t root,
+                 const void* comm, void* stream),
                 (from, to, n, type, root, comm, stream))
 
-int ncclSend(void* from, std::uint64_t n, std::int32_t type, std::int32_t peer, const void* comm, void* stream) {
+int ncclSend(void* from, std::uint64_t n, std::int32_t type, std::int32_t peer, const void* comm,
+             void* stream) {
   return nccl::transfer({reinterpret_cast<std::uintptr_t>(from), n, type, peer, 0, 0}, comm, stream);
 }
-int ncclRecv(void* to, std::uint64_t n, std::int32_t type, std::int32_t peer, const void* comm, void* stream) {
+int ncclRecv(void* to, std::uint64_t n, std::int32_t type, std::int32_t peer, const void* comm,
+             void* stream) {
   return nccl::transfer({reinterpret_cast<std::uintptr_t>(to), n, type, peer, 1, 0}, comm, stream);
 }
 
-int ncclRedOpCreatePreMulSum(std::int32_t* op, void* scalar, std::int32_t type, std::int32_t residence, const void* comm) {
+int ncclRedOpCreatePreMulSum(std::int32_t* op, void* scalar, std::int32_t type, std::int32_t residence,
+                             const void* comm) {
   return residence == kScalarOnHost ? nccl_pre_multiply_host(op, scalar, type, residence, comm)
                                     : nccl_pre_multiply_device(op, scalar, type, residence, comm);
 }

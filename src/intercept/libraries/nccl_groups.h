@@ -16,8 +16,10 @@
 extern "C" {
 int nccl_group_start();
 int nccl_group_end();
-int nccl_send(void* from, std::uint64_t count, std::int32_t type, std::int32_t peer, const void* comm, void* stream);
-int nccl_recv(void* to, std::uint64_t count, std::int32_t type, std::int32_t peer, const void* comm, void* stream);
+int nccl_send(void* from, std::uint64_t count, std::int32_t type, std::int32_t peer, const void* comm,
+              void* stream);
+int nccl_recv(void* to, std::uint64_t count, std::int32_t type, std::int32_t peer, const void* comm,
+              void* stream);
 int nccl_exchange(std::int32_t count, const void* transfers, const void* comm, void* stream);
 }
 
@@ -98,9 +100,11 @@ inline int transfer(const NcclTransfer& one, const void* comm, void* stream) {
   mine.one_pair = mine.one_pair && mine.comm == comm && mine.stream == stream;
   mine.transfers.push_back(one);
   mine.posting.push_back({current_context(), [one, comm, stream] {
-                            void* const address = reinterpret_cast<void*>(static_cast<std::uintptr_t>(one.address));
-                            return one.receives != 0 ? nccl_recv(address, one.count, one.type, one.peer, comm, stream)
-                                                     : nccl_send(address, one.count, one.type, one.peer, comm, stream);
+                            void* const address =
+                                reinterpret_cast<void*>(static_cast<std::uintptr_t>(one.address));
+                            return one.receives != 0
+                                       ? nccl_recv(address, one.count, one.type, one.peer, comm, stream)
+                                       : nccl_send(address, one.count, one.type, one.peer, comm, stream);
                           }});
   return 0;
 }
@@ -152,7 +156,8 @@ inline int group_end() {
   }
   if (ended.posting.empty()) return 0;
   if (ended.one_pair)
-    return nccl_exchange(static_cast<std::int32_t>(ended.transfers.size()), ended.transfers.data(), ended.comm, ended.stream);
+    return nccl_exchange(static_cast<std::int32_t>(ended.transfers.size()), ended.transfers.data(),
+                         ended.comm, ended.stream);
   return post_all(ended.posting);
 }
 

@@ -24,7 +24,8 @@ inline SparseStatus sparse_status(int status) {
       {"CUSPARSE_STATUS_INSUFFICIENT_RESOURCES", "insufficient resources"},
   };
   constexpr int kCount = sizeof kAll / sizeof kAll[0];
-  return status >= 0 && status < kCount ? kAll[status] : SparseStatus{"unrecognized error code", "unrecognized error code"};
+  return status >= 0 && status < kCount ? kAll[status]
+                                        : SparseStatus{"unrecognized error code", "unrecognized error code"};
 }
 
 }  // namespace avec::libraries

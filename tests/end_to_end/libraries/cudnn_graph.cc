@@ -1,5 +1,6 @@
-// cuDNN's graph API as frontends use it: tensors, an operation, its graph, heuristics, a plan; then executions, each with
-// a new variant pack. Runs over fake_cudnn.cc (cudnn_graph_test.py), whose one operation is y = value * x.
+// cuDNN's graph API as frontends use it: tensors, an operation, its graph, heuristics, a plan; then
+// executions, each with a new variant pack. Runs over fake_cudnn.cc (cudnn_graph_test.py), whose one
+// operation is y = value * x.
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -89,14 +90,16 @@ void* build_plan() {
   finalized(heuristics);
   std::vector<void*> configs{create(kConfig), create(kConfig), create(kConfig)};
   std::int64_t count = 0;
-  call("cudnnBackendGetAttribute", heuristics, 202, kDescriptor, std::int64_t{3}, &count, static_cast<void*>(configs.data()));
+  call("cudnnBackendGetAttribute", heuristics, 202, kDescriptor, std::int64_t{3}, &count,
+       static_cast<void*>(configs.data()));
   expect(count == 2, "two engines are proposed");
   void* const plan = create(kPlan);
   set<void*>(plan, 400, 0, {handle});
   set<void*>(plan, 401, kDescriptor, {configs[0]});
   finalized(plan);
   std::int64_t workspace = 0;
-  call("cudnnBackendGetAttribute", plan, 402, kInt64, std::int64_t{1}, &count, static_cast<void*>(&workspace));
+  call("cudnnBackendGetAttribute", plan, 402, kInt64, std::int64_t{1}, &count,
+       static_cast<void*>(&workspace));
   expect(workspace == 4096, "the plan's workspace is known");
   configs.insert(configs.end(), {x, factor, y, operation, graph, heuristics});
   for (void* one : configs) call("cudnnBackendDestroyDescriptor", one);
@@ -124,7 +127,8 @@ void weights() {
   for (int round = 0; round < 3; ++round) {
     for (int linear = 0; linear < 4; ++linear) {
       char *found = nullptr, *with = nullptr;
-      call("cudnnGetRNNWeightParams", handle, network, 1, std::size_t{8192}, begin, linear, matrix, &found, bias, &with);
+      call("cudnnGetRNNWeightParams", handle, network, 1, std::size_t{8192}, begin, linear, matrix, &found,
+           bias, &with);
       expect(found == begin + (4 + linear) * 60, "a matrix lies where it should");
       expect(with == (linear == 3 ? nullptr : begin + 4096), "a bias lies where it should");
       int type = -1, count = 0, dims[3] = {}, strides[3] = {};
@@ -159,7 +163,8 @@ void shared_tensors() {
 
 int main() {
   call("cudnnCreate", &handle);
-  expect(reinterpret_cast<std::size_t (*)()>(symbol("cudnnGetVersion"))() == 91234, "the version is the executor's");
+  expect(reinterpret_cast<std::size_t (*)()>(symbol("cudnnGetVersion"))() == 91234,
+         "the version is the executor's");
   float *x = nullptr, *y = nullptr;
   call("cudaMalloc", &x, sizeof(float) * 8);
   call("cudaMalloc", &y, sizeof(float) * 8);

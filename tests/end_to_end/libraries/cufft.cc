@@ -13,11 +13,13 @@ using Complex = std::complex<float>;
 std::vector<Complex> signal(std::size_t count) {
   std::vector<Complex> values(count);
   for (std::size_t i = 0; i < count; ++i)
-    values[i] = {static_cast<float>((i * 37) % 101) / 101 - 0.5f, static_cast<float>((i * 53) % 89) / 89 - 0.5f};
+    values[i] = {static_cast<float>((i * 37) % 101) / 101 - 0.5f,
+                 static_cast<float>((i * 53) % 89) / 89 - 0.5f};
   return values;
 }
 
-void expect_transform(const std::vector<Complex>& in, const std::vector<Complex>& out, std::size_t n, std::size_t batch) {
+void expect_transform(const std::vector<Complex>& in, const std::vector<Complex>& out, std::size_t n,
+                      std::size_t batch) {
   for (std::size_t b = 0; b < batch; ++b) {
     for (std::size_t k = 0; k < n; k += 7) {
       std::complex<double> sum = 0;
@@ -42,7 +44,8 @@ void one_dimension() {
   show("C2C forward", out.host());
   CHECK(cufftExecC2C(plan, to, to, CUFFT_INVERSE));
   const auto back = out.host();
-  for (std::size_t i = 0; i < in.size(); ++i) EXPECT(std::abs(back[i] / static_cast<float>(kSize) - in[i]) < 1e-4f);
+  for (std::size_t i = 0; i < in.size(); ++i)
+    EXPECT(std::abs(back[i] / static_cast<float>(kSize) - in[i]) < 1e-4f);
   CHECK(cufftDestroy(plan));
   std::printf("transform with a destroyed plan: %d\n", cufftExecC2C(plan, from, to, CUFFT_FORWARD));
 }
@@ -64,7 +67,8 @@ void real_in_two_dimensions() {
   CHECK(cufftExecC2R(inverse, reinterpret_cast<cufftComplex*>(middle.data), back));
   CHECK(cudaStreamSynchronize(stream));
   const auto result = back.host();
-  for (std::size_t i = 0; i < in.size(); ++i) EXPECT(std::fabs(result[i] / (kRows * kColumns) - in[i]) < 1e-3f);
+  for (std::size_t i = 0; i < in.size(); ++i)
+    EXPECT(std::fabs(result[i] / (kRows * kColumns) - in[i]) < 1e-3f);
   show("R2C and back", result);
   CHECK(cufftDestroy(forward));
   CHECK(cufftDestroy(inverse));
@@ -82,7 +86,8 @@ void in_steps() {
     CHECK(cufftSetAutoAllocation(plan, 0));
     long long n[] = {kSize};
     std::size_t work = ~std::size_t{0};
-    CHECK(cufftXtMakePlanMany(plan, 1, n, nullptr, 1, kSize, CUDA_C_32F, nullptr, 1, kSize, CUDA_C_32F, kBatch, &work, CUDA_C_32F));
+    CHECK(cufftXtMakePlanMany(plan, 1, n, nullptr, 1, kSize, CUDA_C_32F, nullptr, 1, kSize, CUDA_C_32F,
+                              kBatch, &work, CUDA_C_32F));
     std::size_t size = 0;
     CHECK(cufftGetSize(plan, &size));
     EXPECT(size == work);
@@ -101,7 +106,8 @@ void errors() {
   std::printf("no elements: %d\n", cufftPlan1d(&plan, 0, CUFFT_C2C, 1));
   std::printf("a type that does not exist: %d\n", cufftPlan1d(&plan, 8, static_cast<cufftType>(1), 1));
   int n[] = {8, 8, 8, 8};
-  std::printf("four dimensions: %d\n", cufftPlanMany(&plan, 4, n, nullptr, 1, 0, nullptr, 1, 0, CUFFT_C2C, 1));
+  std::printf("four dimensions: %d\n",
+              cufftPlanMany(&plan, 4, n, nullptr, 1, 0, nullptr, 1, 0, CUFFT_C2C, 1));
   int version = 0;
   CHECK(cufftGetVersion(&version));
   EXPECT(version / 1000 == CUFFT_VERSION / 1000);

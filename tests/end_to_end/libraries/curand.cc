@@ -28,7 +28,8 @@ std::vector<float> uniform(curandGenerator_t generator, unsigned long long seed)
 void fillers() {
   curandGenerator_t generator;
   CHECK(curandCreateGenerator(&generator, CURAND_RNG_PSEUDO_DEFAULT));
-  const auto first = uniform(generator, 1701), again = uniform(generator, 1701), other = uniform(generator, 1702);
+  const auto first = uniform(generator, 1701), again = uniform(generator, 1701),
+             other = uniform(generator, 1702);
   EXPECT(first == again);
   EXPECT(first != other);
   for (const float value : first) EXPECT(value > 0 && value <= 1);
@@ -83,7 +84,8 @@ void quasi() {
   CHECK(curandDestroyGenerator(generator));
   CHECK(curandCreateGenerator(&generator, CURAND_RNG_PSEUDO_XORWOW));
   std::printf("an odd count of normal numbers: %d\n", curandGenerateNormal(generator, points, 33, 0, 1));
-  std::printf("dimensions of a pseudo-random generator: %d\n", curandSetQuasiRandomGeneratorDimensions(generator, 2));
+  std::printf("dimensions of a pseudo-random generator: %d\n",
+              curandSetQuasiRandomGeneratorDimensions(generator, 2));
   Device<unsigned> counts(1000);
   CHECK(curandGeneratePoisson(generator, counts, 1000, 4.0));
   expect_mean(counts.host(), 4.0, 0.5);
@@ -94,13 +96,16 @@ void quasi() {
 void tables() {
   curandDirectionVectors32_t* vectors;
   CHECK(curandGetDirectionVectors32(&vectors, CURAND_DIRECTION_VECTORS_32_JOEKUO6));
-  std::printf("direction vectors            %016llx\n", static_cast<unsigned long long>(hash(vectors, 20000 * sizeof vectors[0])));
+  std::printf("direction vectors            %016llx\n",
+              static_cast<unsigned long long>(hash(vectors, 20000 * sizeof vectors[0])));
   curandDirectionVectors64_t* wide;
   CHECK(curandGetDirectionVectors64(&wide, CURAND_SCRAMBLED_DIRECTION_VECTORS_64_JOEKUO6));
-  std::printf("direction vectors, 64 bits   %016llx\n", static_cast<unsigned long long>(hash(wide, 20000 * sizeof wide[0])));
+  std::printf("direction vectors, 64 bits   %016llx\n",
+              static_cast<unsigned long long>(hash(wide, 20000 * sizeof wide[0])));
   unsigned* constants;
   CHECK(curandGetScrambleConstants32(&constants));
-  std::printf("scramble constants           %016llx\n", static_cast<unsigned long long>(hash(constants, 20000 * 4)));
+  std::printf("scramble constants           %016llx\n",
+              static_cast<unsigned long long>(hash(constants, 20000 * 4)));
 }
 
 }  // namespace
@@ -108,7 +113,8 @@ void tables() {
 int main(int argc, char** argv) {
   const bool basic = argc > 1 && std::strcmp(argv[1], "basic") == 0;
   curandGenerator_t none;
-  std::printf("a type that does not exist: %d\n", curandCreateGenerator(&none, static_cast<curandRngType_t>(77)));
+  std::printf("a type that does not exist: %d\n",
+              curandCreateGenerator(&none, static_cast<curandRngType_t>(77)));
   fillers();
   host_generators();
   quasi();

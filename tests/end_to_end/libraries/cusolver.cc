@@ -1,4 +1,5 @@
-// cuSOLVER: systems, eigenvalues and singular values of a small matrix, by the older and the 64-bit interface.
+// cuSOLVER: systems, eigenvalues and singular values of a small matrix, by the older and the 64-bit
+// interface.
 #include <cusolverDn.h>
 
 #include "library.h"
@@ -11,7 +12,8 @@ constexpr int kN = 24;
 std::vector<double> matrix() {
   std::vector<double> a(kN * kN);
   for (int i = 0; i < kN; ++i)
-    for (int j = 0; j < kN; ++j) a[static_cast<std::size_t>(j * kN + i)] = (i == j ? kN : 0) + 1.0 / (1 + std::abs(i - j));
+    for (int j = 0; j < kN; ++j)
+      a[static_cast<std::size_t>(j * kN + i)] = (i == j ? kN : 0) + 1.0 / (1 + std::abs(i - j));
   return a;
 }
 
@@ -20,7 +22,8 @@ void expect_no_error(const Device<int>& info) { EXPECT(info.host()[0] == 0); }
 void expect_solution(const std::vector<double>& a, const std::vector<double>& x) {
   for (int i = 0; i < kN; ++i) {
     double sum = 0;
-    for (int j = 0; j < kN; ++j) sum += a[static_cast<std::size_t>(j * kN + i)] * x[static_cast<std::size_t>(j)];
+    for (int j = 0; j < kN; ++j)
+      sum += a[static_cast<std::size_t>(j * kN + i)] * x[static_cast<std::size_t>(j)];
     EXPECT(std::fabs(sum - (i + 1)) < 1e-9);
   }
 }
@@ -63,12 +66,14 @@ void eigenvalues(cusolverDnHandle_t handle) {
   cusolverDnParams_t params;
   CHECK(cusolverDnCreateParams(&params));
   std::size_t on_device = 0, on_host = 0;
-  CHECK(cusolverDnXsyevd_bufferSize(handle, params, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, kN, CUDA_R_64F, left, kN,
-                                    CUDA_R_64F, values, CUDA_R_64F, &on_device, &on_host));
+  CHECK(cusolverDnXsyevd_bufferSize(handle, params, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, kN,
+                                    CUDA_R_64F, left, kN, CUDA_R_64F, values, CUDA_R_64F, &on_device,
+                                    &on_host));
   Device<char> work(on_device);
   std::vector<char> host_work(on_host + 1);
-  CHECK(cusolverDnXsyevd(handle, params, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, kN, CUDA_R_64F, left, kN, CUDA_R_64F,
-                         values, CUDA_R_64F, work.data, on_device, host_work.data(), on_host, info));
+  CHECK(cusolverDnXsyevd(handle, params, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, kN, CUDA_R_64F,
+                         left, kN, CUDA_R_64F, values, CUDA_R_64F, work.data, on_device, host_work.data(),
+                         on_host, info));
   expect_no_error(info);
   const auto found = values.host();
   double trace = 0;
@@ -87,9 +92,11 @@ void singular_values(cusolverDnHandle_t handle) {
   CHECK(cusolverDnXgesvdjSetTolerance(params, 1e-12));
   CHECK(cusolverDnXgesvdjSetMaxSweeps(params, 50));
   int size = 0;
-  CHECK(cusolverDnDgesvdj_bufferSize(handle, CUSOLVER_EIG_MODE_VECTOR, 0, kN, kN, left, kN, values, u, kN, v, kN, &size, params));
+  CHECK(cusolverDnDgesvdj_bufferSize(handle, CUSOLVER_EIG_MODE_VECTOR, 0, kN, kN, left, kN, values, u, kN, v,
+                                     kN, &size, params));
   Device<double> work(static_cast<std::size_t>(size));
-  CHECK(cusolverDnDgesvdj(handle, CUSOLVER_EIG_MODE_VECTOR, 0, kN, kN, left, kN, values, u, kN, v, kN, work, size, info, params));
+  CHECK(cusolverDnDgesvdj(handle, CUSOLVER_EIG_MODE_VECTOR, 0, kN, kN, left, kN, values, u, kN, v, kN, work,
+                          size, info, params));
   expect_no_error(info);
   const auto found = values.host();
   for (std::size_t i = 1; i < found.size(); ++i) EXPECT(found[i] <= found[i - 1]);
@@ -102,7 +109,8 @@ void singular_values(cusolverDnHandle_t handle) {
 
 void errors(cusolverDnHandle_t handle) {
   int size = 0;
-  std::printf("a matrix of negative size: %d\n", cusolverDnDgetrf_bufferSize(handle, -1, kN, nullptr, kN, &size));
+  std::printf("a matrix of negative size: %d\n",
+              cusolverDnDgetrf_bufferSize(handle, -1, kN, nullptr, kN, &size));
   Device<double> singular(std::vector<double>(kN * kN, 0.0));
   Device<int> info(1), pivots(kN);
   CHECK(cusolverDnDgetrf_bufferSize(handle, kN, kN, singular, kN, &size));

@@ -29,7 +29,8 @@ struct Matrix {
     std::vector<float> y(kN, 0.0f);
     for (std::size_t row = 0; row < kN; ++row)
       for (int i = offsets[row]; i < offsets[row + 1]; ++i)
-        y[row] += values[static_cast<std::size_t>(i)] * x[static_cast<std::size_t>(columns[static_cast<std::size_t>(i)])];
+        y[row] += values[static_cast<std::size_t>(i)] *
+                  x[static_cast<std::size_t>(columns[static_cast<std::size_t>(i)])];
     return y;
   }
 };
@@ -45,8 +46,8 @@ struct OnDevice {
   Device<float> values;
   cusparseSpMatDescr_t description;
   explicit OnDevice(const Matrix& m) : offsets(m.offsets), columns(m.columns), values(m.values) {
-    CHECK(cusparseCreateCsr(&description, kN, kN, m.nonzero(), offsets, columns, values, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_32I,
-                            CUSPARSE_INDEX_BASE_ZERO, CUDA_R_32F));
+    CHECK(cusparseCreateCsr(&description, kN, kN, m.nonzero(), offsets, columns, values, CUSPARSE_INDEX_32I,
+                            CUSPARSE_INDEX_32I, CUSPARSE_INDEX_BASE_ZERO, CUDA_R_32F));
   }
   ~OnDevice() { cusparseDestroySpMat(description); }
 };
@@ -61,19 +62,19 @@ void vectors(cusparseHandle_t handle, const Matrix& m) {
     CHECK(cusparseCreateDnVec(&out, kN, to, CUDA_R_32F));
     float alpha = 2, beta = 3;
     std::size_t size = 0;
-    CHECK(cusparseSpMV_bufferSize(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, &alpha, a.description, in, &beta, out, CUDA_R_32F,
-                                  CUSPARSE_SPMV_ALG_DEFAULT, &size));
+    CHECK(cusparseSpMV_bufferSize(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, &alpha, a.description, in, &beta,
+                                  out, CUDA_R_32F, CUSPARSE_SPMV_ALG_DEFAULT, &size));
     Device<char> work(size);
     if (round == 2) {  // the scalars in device memory
       Device<float> scalars(std::vector<float>{alpha, beta});
       CHECK(cusparseSetPointerMode(handle, CUSPARSE_POINTER_MODE_DEVICE));
-      CHECK(cusparseSpMV(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, scalars.data, a.description, in, scalars.data + 1, out,
-                         CUDA_R_32F, CUSPARSE_SPMV_ALG_DEFAULT, work.data));
+      CHECK(cusparseSpMV(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, scalars.data, a.description, in,
+                         scalars.data + 1, out, CUDA_R_32F, CUSPARSE_SPMV_ALG_DEFAULT, work.data));
       CHECK(cusparseSetPointerMode(handle, CUSPARSE_POINTER_MODE_HOST));
       CHECK(cudaDeviceSynchronize());
     } else {
-      CHECK(cusparseSpMV(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, &alpha, a.description, in, &beta, out, CUDA_R_32F,
-                         CUSPARSE_SPMV_ALG_DEFAULT, work.data));
+      CHECK(cusparseSpMV(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, &alpha, a.description, in, &beta, out,
+                         CUDA_R_32F, CUSPARSE_SPMV_ALG_DEFAULT, work.data));
       alpha = 1000;  // read by the call, not by the kernel
     }
     const auto expected = m.times(x);
@@ -99,11 +100,12 @@ void matrices(cusparseHandle_t handle, const Matrix& m) {
   CHECK(cusparseCreateDnMat(&out, kN, kColumns, kN, to, CUDA_R_32F, CUSPARSE_ORDER_COL));
   const float one = 1, zero = 0;
   std::size_t size = 0;
-  CHECK(cusparseSpMM_bufferSize(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, CUSPARSE_OPERATION_NON_TRANSPOSE, &one, a.description, in,
-                                &zero, out, CUDA_R_32F, CUSPARSE_SPMM_ALG_DEFAULT, &size));
+  CHECK(cusparseSpMM_bufferSize(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, CUSPARSE_OPERATION_NON_TRANSPOSE,
+                                &one, a.description, in, &zero, out, CUDA_R_32F, CUSPARSE_SPMM_ALG_DEFAULT,
+                                &size));
   Device<char> work(size);
-  CHECK(cusparseSpMM(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, CUSPARSE_OPERATION_NON_TRANSPOSE, &one, a.description, in, &zero, out,
-                     CUDA_R_32F, CUSPARSE_SPMM_ALG_DEFAULT, work.data));
+  CHECK(cusparseSpMM(handle, CUSPARSE_OPERATION_NON_TRANSPOSE, CUSPARSE_OPERATION_NON_TRANSPOSE, &one,
+                     a.description, in, &zero, out, CUDA_R_32F, CUSPARSE_SPMM_ALG_DEFAULT, work.data));
   const auto c = to.host();
   for (int column = 0; column < kColumns; ++column) {
     const auto expected = m.times(vector_of(column));
@@ -119,31 +121,31 @@ void sparse_product(cusparseHandle_t handle, const Matrix& m) {
   OnDevice a(m), b(m);
   Device<int> offsets(kN + 1);
   cusparseSpMatDescr_t c;
-  CHECK(cusparseCreateCsr(&c, kN, kN, 0, nullptr, nullptr, nullptr, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_BASE_ZERO,
-                          CUDA_R_32F));
+  CHECK(cusparseCreateCsr(&c, kN, kN, 0, nullptr, nullptr, nullptr, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_32I,
+                          CUSPARSE_INDEX_BASE_ZERO, CUDA_R_32F));
   const auto none = CUSPARSE_OPERATION_NON_TRANSPOSE;
   const float one = 1, zero = 0;
   cusparseSpGEMMDescr_t product;
   CHECK(cusparseSpGEMM_createDescr(&product));
   std::size_t first = 0, second = 0;
-  CHECK(cusparseSpGEMM_workEstimation(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F,
-                                      CUSPARSE_SPGEMM_DEFAULT, product, &first, nullptr));
+  CHECK(cusparseSpGEMM_workEstimation(handle, none, none, &one, a.description, b.description, &zero, c,
+                                      CUDA_R_32F, CUSPARSE_SPGEMM_DEFAULT, product, &first, nullptr));
   Device<char> work1(first);
-  CHECK(cusparseSpGEMM_workEstimation(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F,
-                                      CUSPARSE_SPGEMM_DEFAULT, product, &first, work1.data));
-  CHECK(cusparseSpGEMM_compute(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F, CUSPARSE_SPGEMM_DEFAULT,
-                               product, &second, nullptr));
+  CHECK(cusparseSpGEMM_workEstimation(handle, none, none, &one, a.description, b.description, &zero, c,
+                                      CUDA_R_32F, CUSPARSE_SPGEMM_DEFAULT, product, &first, work1.data));
+  CHECK(cusparseSpGEMM_compute(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F,
+                               CUSPARSE_SPGEMM_DEFAULT, product, &second, nullptr));
   Device<char> work2(second);
-  CHECK(cusparseSpGEMM_compute(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F, CUSPARSE_SPGEMM_DEFAULT,
-                               product, &second, work2.data));
+  CHECK(cusparseSpGEMM_compute(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F,
+                               CUSPARSE_SPGEMM_DEFAULT, product, &second, work2.data));
   std::int64_t rows, columns, nonzero;
   CHECK(cusparseSpMatGetSize(c, &rows, &columns, &nonzero));
   EXPECT(rows == kN && columns == kN && nonzero > m.nonzero());
   Device<int> found(static_cast<std::size_t>(nonzero));
   Device<float> values(static_cast<std::size_t>(nonzero));
   CHECK(cusparseCsrSetPointers(c, offsets, found, values));
-  CHECK(cusparseSpGEMM_copy(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F, CUSPARSE_SPGEMM_DEFAULT,
-                            product));
+  CHECK(cusparseSpGEMM_copy(handle, none, none, &one, a.description, b.description, &zero, c, CUDA_R_32F,
+                            CUSPARSE_SPGEMM_DEFAULT, product));
   const auto x = vector_of(3);
   const auto expected = m.times(m.times(x));
   const auto at = offsets.host(), where = found.host();
@@ -151,7 +153,8 @@ void sparse_product(cusparseHandle_t handle, const Matrix& m) {
   for (std::size_t row = 0; row < kN; ++row) {
     float sum = 0;
     for (int i = at[row]; i < at[row + 1]; ++i)
-      sum += what[static_cast<std::size_t>(i)] * x[static_cast<std::size_t>(where[static_cast<std::size_t>(i)])];
+      sum +=
+          what[static_cast<std::size_t>(i)] * x[static_cast<std::size_t>(where[static_cast<std::size_t>(i)])];
     EXPECT(sum == expected[row]);
   }
   std::printf("SpGEMM has %lld elements\n", static_cast<long long>(nonzero));
@@ -174,15 +177,17 @@ void older(cusparseHandle_t handle, const Matrix& m) {
   Device<int> offsets(kN + 1), columns(static_cast<std::size_t>(count));
   Device<float> values(static_cast<std::size_t>(count));
   std::size_t size = 0;
-  CHECK(cusparseScsrgeam2_bufferSizeExt(handle, kN, kN, &two, description, count, a.values, a.offsets, a.columns, &three, description,
-                                        count, a.values, a.offsets, a.columns, description, values, offsets, columns, &size));
+  CHECK(cusparseScsrgeam2_bufferSizeExt(handle, kN, kN, &two, description, count, a.values, a.offsets,
+                                        a.columns, &three, description, count, a.values, a.offsets, a.columns,
+                                        description, values, offsets, columns, &size));
   Device<char> work(size);
   int total = 0;
-  CHECK(cusparseXcsrgeam2Nnz(handle, kN, kN, description, count, a.offsets, a.columns, description, count, a.offsets, a.columns,
-                             description, offsets, &total, work.data));
+  CHECK(cusparseXcsrgeam2Nnz(handle, kN, kN, description, count, a.offsets, a.columns, description, count,
+                             a.offsets, a.columns, description, offsets, &total, work.data));
   EXPECT(total == count);
-  CHECK(cusparseScsrgeam2(handle, kN, kN, &two, description, count, a.values, a.offsets, a.columns, &three, description, count,
-                          a.values, a.offsets, a.columns, description, values, offsets, columns, work.data));
+  CHECK(cusparseScsrgeam2(handle, kN, kN, &two, description, count, a.values, a.offsets, a.columns, &three,
+                          description, count, a.values, a.offsets, a.columns, description, values, offsets,
+                          columns, work.data));
   const auto sum = values.host();
   for (std::size_t i = 0; i < sum.size(); ++i) EXPECT(sum[i] == 5 * m.values[i]);
   show("csrgeam2", sum);
@@ -228,10 +233,13 @@ void triangle(cusparseHandle_t handle) {
   const float one = 1;
   const auto none = CUSPARSE_OPERATION_NON_TRANSPOSE;
   std::size_t size = 0;
-  CHECK(cusparseSpSV_bufferSize(handle, none, &one, a.description, in, out, CUDA_R_32F, CUSPARSE_SPSV_ALG_DEFAULT, solver, &size));
+  CHECK(cusparseSpSV_bufferSize(handle, none, &one, a.description, in, out, CUDA_R_32F,
+                                CUSPARSE_SPSV_ALG_DEFAULT, solver, &size));
   Device<char> work(size);
-  CHECK(cusparseSpSV_analysis(handle, none, &one, a.description, in, out, CUDA_R_32F, CUSPARSE_SPSV_ALG_DEFAULT, solver, work.data));
-  CHECK(cusparseSpSV_solve(handle, none, &one, a.description, in, out, CUDA_R_32F, CUSPARSE_SPSV_ALG_DEFAULT, solver));
+  CHECK(cusparseSpSV_analysis(handle, none, &one, a.description, in, out, CUDA_R_32F,
+                              CUSPARSE_SPSV_ALG_DEFAULT, solver, work.data));
+  CHECK(cusparseSpSV_solve(handle, none, &one, a.description, in, out, CUDA_R_32F, CUSPARSE_SPSV_ALG_DEFAULT,
+                           solver));
   EXPECT(left.host() == x);
   show("SpSV", left.host());
   CHECK(cusparseSpSV_destroyDescr(solver));
@@ -254,7 +262,8 @@ int main() {
   older(handle, m);
   triangle(handle);
   cusparseDnVecDescr_t none;
-  std::printf("a vector of negative size: %s\n", cusparseGetErrorName(cusparseCreateDnVec(&none, -1, nullptr, CUDA_R_32F)));
+  std::printf("a vector of negative size: %s\n",
+              cusparseGetErrorName(cusparseCreateDnVec(&none, -1, nullptr, CUDA_R_32F)));
   CHECK(cusparseDestroy(handle));
   std::puts("cusparse: ok");
   return 0;

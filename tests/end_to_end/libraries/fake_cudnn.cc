@@ -1,5 +1,6 @@
 // A cuDNN for the executor that keeps what it is told and checks it: the graph API with one operation,
-// y = value * x over eight floats. Tensors have the names 1 (x), 2 (the value, passed by host pointer) and 3 (y).
+// y = value * x over eight floats. Tensors have the names 1 (x), 2 (the value, passed by host pointer) and 3
+// (y).
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -48,7 +49,9 @@ extern "C" {
 std::size_t cudnnGetVersion() { return 91234; }
 std::size_t cudnnGetCudartVersion() { return 13000; }
 std::size_t cudnnGetMaxDeviceVersion() { return 1210; }
-void cudnnGetLastErrorString(char* message, std::size_t size) { std::strncpy(message, "the fake says no", size); }
+void cudnnGetLastErrorString(char* message, std::size_t size) {
+  std::strncpy(message, "the fake says no", size);
+}
 int cudnnCreate(void** handle) {
   *handle = &handle_storage;
   return 0;
@@ -96,8 +99,9 @@ int cudnnCreateRNNDescriptor(void** made) {
 }
 int cudnnDestroyRNNDescriptor(void*) { return 0; }
 /// Matrices of 3 x 5 floats one behind another; the fourth has no bias.
-int cudnnGetRNNWeightParams(void*, void*, int layer, std::size_t, const char* weights, int linear, void* matrix,
-                            const void** matrix_address, void* bias, const void** bias_address) {
+int cudnnGetRNNWeightParams(void*, void*, int layer, std::size_t, const char* weights, int linear,
+                            void* matrix, const void** matrix_address, void* bias,
+                            const void** bias_address) {
   if (linear > 3) return kBadParam;
   const int dims[] = {1, 3, 5}, strides[] = {15, 5, 1};
   cudnnSetTensorNdDescriptor(matrix, 0, 3, dims, strides);
@@ -143,8 +147,8 @@ int cudnnBackendFinalize(void* descriptor) {
   found->finalized = true;
   return 0;
 }
-int cudnnBackendGetAttribute(const void* descriptor, int name, int type, std::int64_t requested, std::int64_t* count,
-                             void* elements) {
+int cudnnBackendGetAttribute(const void* descriptor, int name, int type, std::int64_t requested,
+                             std::int64_t* count, void* elements) {
   Descriptor* found = known(descriptor);
   if (found == nullptr || !found->finalized) return kBadParam;
   if (found->type == kHeuristics && name == 202 && type == kDescriptorType) {
@@ -167,7 +171,8 @@ int cudnnBackendGetAttribute(const void* descriptor, int name, int type, std::in
 }
 int cudnnBackendExecute(const void* handle, const void* plan, const void* pack) {
   const Descriptor *how = known(plan), *what = known(pack);
-  if (handle != &handle_storage || how == nullptr || what == nullptr || how->type != kPlan || what->type != kPack)
+  if (handle != &handle_storage || how == nullptr || what == nullptr || how->type != kPlan ||
+      what->type != kPack)
     return kBadParam;
   const float* from = nullptr;
   const double* factor = nullptr;
@@ -175,10 +180,17 @@ int cudnnBackendExecute(const void* handle, const void* plan, const void* pack) 
   for (std::size_t i = 0; i < 3; ++i) {
     void* pointer = value<void*>(*what, 1001, i);
     switch (value<std::int64_t>(*what, 1000, i)) {
-      case 1: from = static_cast<const float*>(pointer); break;
-      case 2: factor = static_cast<const double*>(pointer); break;
-      case 3: to = static_cast<float*>(pointer); break;
-      default: return kBadParam;
+      case 1:
+        from = static_cast<const float*>(pointer);
+        break;
+      case 2:
+        factor = static_cast<const double*>(pointer);
+        break;
+      case 3:
+        to = static_cast<float*>(pointer);
+        break;
+      default:
+        return kBadParam;
     }
   }
   if (*factor < 0) return kNotSupported;

@@ -11,7 +11,8 @@ constexpr std::size_t kCount = 1 << 16;
 
 std::vector<float> values_of(int rank) {
   std::vector<float> values(kCount);
-  for (std::size_t i = 0; i < kCount; ++i) values[i] = static_cast<float>((i + static_cast<std::size_t>(rank) * 31) % 127);
+  for (std::size_t i = 0; i < kCount; ++i)
+    values[i] = static_cast<float>((i + static_cast<std::size_t>(rank) * 31) % 127);
   return values;
 }
 
@@ -76,7 +77,8 @@ void rank_of(int rank, int ranks, ncclUniqueId id) {
   const auto gathered = all.host();
   for (int other = 0; other < ranks; ++other) {
     const auto expected = values_of(other);
-    for (std::size_t i = 0; i < kCount; ++i) EXPECT(gathered[static_cast<std::size_t>(other) * kCount + i] == expected[i]);
+    for (std::size_t i = 0; i < kCount; ++i)
+      EXPECT(gathered[static_cast<std::size_t>(other) * kCount + i] == expected[i]);
   }
   // Around the ring; alone, to itself.
   CHECK(ncclGroupStart());

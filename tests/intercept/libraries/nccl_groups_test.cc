@@ -1,7 +1,6 @@
 // NCCL's groups on the client, over recorded calls in place of the generated functions.
-#include <catch2/catch.hpp>
-
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <chrono>
 #include <climits>
 #include <cstdint>
@@ -37,7 +36,8 @@ int record(std::string call) {
 
 int meet(void* comm, int rank) {
   ++meeting;
-  for (int i = 0; i < 5000 && meeting < expected_ranks; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (int i = 0; i < 5000 && meeting < expected_ranks; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   if (meeting < expected_ranks) return 2;
   *static_cast<void**>(comm) = reinterpret_cast<void*>(static_cast<std::uintptr_t>(rank + 1));
   return 0;
@@ -74,7 +74,8 @@ int nccl_init_rank_config(void* comm, std::int32_t, Bytes<128>, std::int32_t ran
   std::memcpy(&configured, config, sizeof configured);
   return meet(comm, rank);
 }
-int nccl_init_rank_scalable(void* comm, std::int32_t, std::int32_t rank, std::int32_t, const void*, const void*) {
+int nccl_init_rank_scalable(void* comm, std::int32_t, std::int32_t rank, std::int32_t, const void*,
+                            const void*) {
   return meet(comm, rank);
 }
 int nccl_init_all(void*, std::int32_t, const std::int32_t*) { return record("all"); }
@@ -82,9 +83,15 @@ int nccl_split(const void*, std::int32_t, std::int32_t, void* made, const void*)
   *static_cast<void**>(made) = address(77);
   return record("split");
 }
-int nccl_shrink(const void*, const std::int32_t*, std::int32_t, void*, const void*, std::int32_t) { return record("shrink"); }
-int nccl_pre_multiply_host(std::int32_t*, const void*, std::int32_t, std::int32_t, const void*) { return record("host"); }
-int nccl_pre_multiply_device(std::int32_t*, void*, std::int32_t, std::int32_t, const void*) { return record("device"); }
+int nccl_shrink(const void*, const std::int32_t*, std::int32_t, void*, const void*, std::int32_t) {
+  return record("shrink");
+}
+int nccl_pre_multiply_host(std::int32_t*, const void*, std::int32_t, std::int32_t, const void*) {
+  return record("host");
+}
+int nccl_pre_multiply_device(std::int32_t*, void*, std::int32_t, std::int32_t, const void*) {
+  return record("device");
+}
 int nccl_group_start() { return record("start"); }
 int nccl_group_end() { return record("end"); }
 int nccl_send(void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) { return record("send"); }
@@ -98,14 +105,26 @@ int nccl_all_reduce(void*, void*, std::uint64_t n, std::int32_t, std::int32_t, c
   record("reduce " + std::to_string(n));
   return status_of_reduce;
 }
-int nccl_all_gather(void*, void*, std::uint64_t, std::int32_t, const void*, void*) { return record("gather"); }
-int nccl_reduce(void*, void*, std::uint64_t, std::int32_t, std::int32_t, std::int32_t, const void*, void*) { return record("-"); }
+int nccl_all_gather(void*, void*, std::uint64_t, std::int32_t, const void*, void*) {
+  return record("gather");
+}
+int nccl_reduce(void*, void*, std::uint64_t, std::int32_t, std::int32_t, std::int32_t, const void*, void*) {
+  return record("-");
+}
 int nccl_bcast(void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) { return record("-"); }
-int nccl_broadcast(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) { return record("-"); }
-int nccl_reduce_scatter(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) { return record("-"); }
+int nccl_broadcast(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) {
+  return record("-");
+}
+int nccl_reduce_scatter(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) {
+  return record("-");
+}
 int nccl_all_to_all(void*, void*, std::uint64_t, std::int32_t, const void*, void*) { return record("-"); }
-int nccl_gather(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) { return record("-"); }
-int nccl_scatter(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) { return record("-"); }
+int nccl_gather(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) {
+  return record("-");
+}
+int nccl_scatter(void*, void*, std::uint64_t, std::int32_t, std::int32_t, const void*, void*) {
+  return record("-");
+}
 }
 
 using Calls = std::vector<std::string>;
@@ -175,8 +194,10 @@ TEST_CASE("Sends and receives of one communicator in one stream are one call") {
   CHECK(ncclGroupEnd() == 0);
   CHECK(calls == Calls{"exchange"});
   REQUIRE(exchanged.size() == 2);
-  CHECK((exchanged[0].address == 64 && exchanged[0].count == 10 && exchanged[0].peer == 3 && exchanged[0].receives == 0));
-  CHECK((exchanged[1].address == 128 && exchanged[1].count == 11 && exchanged[1].peer == 2 && exchanged[1].receives == 1));
+  CHECK((exchanged[0].address == 64 && exchanged[0].count == 10 && exchanged[0].peer == 3 &&
+         exchanged[0].receives == 0));
+  CHECK((exchanged[1].address == 128 && exchanged[1].count == 11 && exchanged[1].peer == 2 &&
+         exchanged[1].receives == 1));
 }
 
 TEST_CASE("Transfers in two streams, or beside a collective, are posted as a group") {
@@ -199,7 +220,8 @@ TEST_CASE("Communicators of one group are made at once, since they wait for each
   expected_ranks = 3;
   std::vector<void*> comms(3);
   ncclGroupStart();
-  for (int rank = 0; rank < 3; ++rank) CHECK(ncclCommInitRank(&comms[static_cast<std::size_t>(rank)], 3, {}, rank) == 0);
+  for (int rank = 0; rank < 3; ++rank)
+    CHECK(ncclCommInitRank(&comms[static_cast<std::size_t>(rank)], 3, {}, rank) == 0);
   CHECK(ncclGroupEnd() == 0);
   expected_ranks = 1;
   for (std::uintptr_t rank = 0; rank < 3; ++rank) CHECK(comms[rank] == address(rank + 1));

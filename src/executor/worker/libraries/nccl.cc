@@ -12,7 +12,8 @@ constexpr std::uint16_t kNccl = 8;  // schemas/libraries/nccl.api
 constexpr int kInternalError = 3;
 
 using Group = int (*)();
-using Transfer = int (*)(std::uint64_t address, std::uint64_t count, int type, int peer, const void* comm, const void* stream);
+using Transfer = int (*)(std::uint64_t address, std::uint64_t count, int type, int peer, const void* comm,
+                         const void* stream);
 
 template <class Function>
 Function symbol(const char* name) {
@@ -45,7 +46,8 @@ int nccl_exchange(int count, const void* transfers, const void* comm, const void
   if (status != 0) return status;
   for (int i = 0; i < count; ++i) {
     const auto& one = all[i];
-    const int done = (one.receives != 0 ? receive : send)(one.address, one.count, one.type, one.peer, comm, stream);
+    const int done =
+        (one.receives != 0 ? receive : send)(one.address, one.count, one.type, one.peer, comm, stream);
     if (status == 0) status = done;
   }
   const int done = end();
