@@ -1,8 +1,38 @@
 """Programs over CUDA's libraries, on the CPU device as far as it has them."""
 
+import pathlib
+import re
+import subprocess
+import sys
 import unittest
 
-from support import Case, Serve, program, run_avec
+from support import Case, Serve, program, run_avec, scratch_folder
+
+RECORDING = pathlib.Path(__file__).parent / "libraries" / "recording.py"
+
+
+class Recorded(Case):
+    """Every function that is described, over libraries that record what reaches them."""
+
+    def reached(self, name, least):
+        with scratch_folder() as folder:
+            subprocess.run([sys.executable, RECORDING, "build", folder, name, "cusparse"], check=True)
+            with Serve(AVEC_LIBRARY_PATH=folder, AVEC_TEST_LOG=folder / "calls") as executor:
+                result = run_avec(sys.executable, RECORDING, "call", folder / "calls", name, executor=executor.url)
+        self.assert_succeeds(result)
+        self.assertGreaterEqual(int(re.search(rf"{name}: (\d+) functions", result.stdout)[1]), least)
+
+    def test_cufft(self):
+        self.reached("cufft", 41)
+
+    def test_cusparse(self):
+        self.reached("cusparse", 400)
+
+    def test_cusolver(self):
+        self.reached("cusolver", 450)
+
+    def test_cusparselt(self):
+        self.reached("cusparselt", 27)
 
 
 class Libraries(Case):

@@ -40,11 +40,16 @@ SessionLibraries::Loaded& SessionLibraries::load(const LibraryDescription& descr
   // A library that needs no GPU is the same on the CPU device.
   const bool needs_gpu = description.cpu == nullptr || std::string_view(description.cpu) != description.soname;
   if (!cpu_folder_.empty() && needs_gpu) {
-    if (description.cpu == nullptr) {
+    // One that the CPU device lacks may be lent from a folder of the user's, but never NVIDIA's by chance.
+    if (description.cpu != nullptr) {
+      candidates.push_back((cpu_folder_ / description.cpu).string());
+    } else {
+      for (const auto& folder : folders_) candidates.push_back((folder / description.soname).string());
+    }
+    if (candidates.empty()) {
       loaded.problem = "the CPU device has no " + std::string(description.name);
       return loaded;
     }
-    candidates.push_back((cpu_folder_ / description.cpu).string());
   } else {
     for (const auto& folder : folders_) candidates.push_back((folder / description.soname).string());
     candidates.emplace_back(description.soname);
