@@ -274,7 +274,7 @@ void LibraryCall::object(const void* handle, ObjectKind kind, bool optional) {
 void LibraryCall::object(int handle, ObjectKind kind, bool optional) {
   if (handle == 0 && optional) return value(std::uint64_t{0});
   LibraryObject* found = find_library_object(handle, kind);
-  if (found == nullptr) return fail(library_.status.invalid_value);
+  if (found == nullptr) return fail(first_object_ == nullptr ? library_.status.not_initialized : library_.status.invalid_value);
   use(found);
 }
 

@@ -89,7 +89,7 @@ class Caller:
     """Calls functions through avec with arguments that tell their places."""
 
     def __init__(self, gen, log):
-        self.gen, self.log, self.objects, self.kept = gen, log, {}, []
+        self.gen, self.log, self.objects, self.ended, self.kept = gen, log, {}, {}, []
         self.runtime = ctypes.CDLL("libcudart.so.13")
         self.memory = ctypes.c_void_p()
         assert self.runtime.cudaMalloc(ctypes.byref(self.memory), 1 << 16) == 0
@@ -146,8 +146,32 @@ class Caller:
             pointer = {"kInt": ctypes.c_int, "kPointer": ctypes.c_void_p}.get(kind.form)
             self.objects[kind.number] = pointer.from_buffer_copy(out.raw[:8]) if pointer else out
         got = self.lines()[before:]
+        for p in f.parameters:
+            if p.form == "delete":
+                number = self.gen.kind(library, p.type).number
+                self.ended[number] = self.objects[number]
         wanted = " ".join(expected)
         return None if status == 0 and got == [wanted] else f"status {status}, sent `{wanted}`, the library got {got}"
+
+
+    def refused(self, library, loaded, functions):
+        """What is wrong with calls whose first argument is an object that has ended."""
+        wrong = []
+        for f in functions:
+            p = f.parameters[0] if f.parameters else None
+            if p is None or p.form not in ("object", "set") or any(q.form != "value" for q in f.parameters[1:]):
+                continue
+            number = self.gen.kind(library, p.type).number
+            if number not in self.ended:
+                continue
+            before, values = len(self.lines()), [self.number(f, i, q)[0] for i, q in enumerate(f.parameters) if i > 0]
+            status = getattr(loaded, f.name)(self.ended[number], *values)
+            self.runtime.cudaDeviceSynchronize()
+            if status == 0 or len(self.lines()) != before:
+                wrong.append(f"{f.name}: status {status} for an object that has ended")
+            if f.name in ("cufftSetAutoAllocation", "cusparseSetPointerMode") and status != 1:
+                wrong.append(f"{f.name}: status {status} for an object that has ended, not 1 as NVIDIA's")
+        return wrong
 
 
 def call(log, name):
@@ -164,6 +188,7 @@ def call(log, name):
             why = caller.call(library, loaded, f)
             right += why is None
             wrong += [f"{f.name}: {why}"] if why else []
+        wrong += caller.refused(library, loaded, own)
     print("\n".join(wrong[:20]))
     print(f"{name}: {right} functions reached their library, {len(wrong)} did not")
     return 1 if wrong else 0
