@@ -47,15 +47,18 @@ constexpr std::uint64_t cudnn_type_bytes(int type) {
 namespace cudnn {
 
 inline constexpr int kSuccess = 0, kNotInitialized = 1001, kBadParam = 2000, kNullPointer = 2002,
-                     kNotFinalized = 2004, kWrongAttributeType = 2010, kNotSupported = 3000,
+                     kWrongAttributeType = 2010, kNotSupported = 3000,
                      kNoNativeGraphs = 3013, kAllocFailed = 4003, kInternalError = 4000;
-/// From kNotSupported up to here statuses say that something cannot be had: whoever asks again hears it again.
+/// From kNotSupported up to here statuses say that something cannot be had: whoever asks again hears it
+/// again.
 inline constexpr int kNotSupportedEnd = 4000;
 
 inline constexpr int kTypeHandle = 0, kTypeInt64 = 3, kTypeVoidPtr = 6, kTypeDescriptor = 15;
-inline constexpr int kEngineHeuristics = 4, kExecutionPlan = 5, kVariantPack = 16, kTensor = 17, kKernelCache = 34;
+inline constexpr int kEngineHeuristics = 4, kExecutionPlan = 5, kVariantPack = 16, kTensor = 17,
+                     kKernelCache = 34;
 inline constexpr int kPlanJson = 405;
-inline constexpr int kTensorDataType = 901, kTensorDimensions = 902, kTensorUniqueId = 906, kTensorByValue = 908;
+inline constexpr int kTensorDataType = 901, kTensorDimensions = 902, kTensorUniqueId = 906,
+                     kTensorByValue = 908;
 inline constexpr int kPackUniqueIds = 1000, kPackDataPointers = 1001, kPackOverrideShapes = 1011,
                      kPackOverrideStrides = 1012;
 
@@ -78,8 +81,8 @@ constexpr std::uint64_t attribute_bytes(int type) {
   }
 }
 
-/// One attribute in a recipe. Behind it, padded to 8 bytes: nothing for handles and descriptors, which travel as
-/// objects in the same order; for pointers the addresses, then as many words with the bytes of what
+/// One attribute in a recipe. Behind it, padded to 8 bytes: nothing for handles and descriptors, which travel
+/// as objects in the same order; for pointers the addresses, then as many words with the bytes of what
 /// travels by value (0: the address itself), then these values, each padded to 16; else the elements.
 struct AttributeHeader {
   std::int32_t name, type;

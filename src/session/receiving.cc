@@ -250,6 +250,7 @@ Result<> Engine::end_push(const wire::FrameHeader& header, ConstBytes body) {
     case wire::Opcode::EventDone:
     case wire::Opcode::StreamDone:
     case wire::Opcode::HostFunctionDue:
+    case wire::Opcode::LibraryFailed:
       if (callbacks_.pushed && !opening_) callbacks_.pushed(static_cast<wire::Opcode>(header.opcode()), body);
       return {};
     default:

@@ -29,6 +29,9 @@ LibraryObject* tensor_or_filter(const void* descriptor) {
 /// Bytes at an address that are there for sure, when the type is not known.
 std::uint64_t readable(const void* value) { return reinterpret_cast<std::uintptr_t>(value) % 8 == 0 ? 8 : 4; }
 
+/// Data types of sequences: float, double, half, bfloat16.
+bool floating(std::int32_t type) { return type == 0 || type == 1 || type == 2 || type == 9; }
+
 /// What cudnnSetRNNDescriptor_v8 and cudnnSetAttnDescriptor said, for their sisters that get it.
 template <class Note>
 class Notes {
@@ -133,7 +136,8 @@ int cudnn_note_derived_pair(const void* first, const void* second, const void* t
   const int status = cudnn_note_derived(first, tensor, mode);
   return status == kSuccess ? cudnn_note_derived(second, tensor, mode) : status;
 }
-int cudnn_note_transformed(const void*, const void* source, const void* destination, std::uint64_t*) noexcept {
+int cudnn_note_transformed(const void*, const void* source, const void* destination,
+                           std::uint64_t*) noexcept {
   if (const int status = own_tensor(destination); status != kSuccess) return status;
   const LibraryObject* from = find_library_object(source, kCudnnTensor);
   return from == nullptr ? kSuccess
@@ -141,8 +145,9 @@ int cudnn_note_transformed(const void*, const void* source, const void* destinat
                                            static_cast<std::int32_t>(from->state[0]) - 1, 0);
 }
 int cudnn_own_folded(const void*, const void*, const void*, const void*, const void*, std::int32_t,
-                     const void* folded_filter, const void* padded_diff, const void*, const void* folded_gradient,
-                     const void*, const void*, const void*, const void*) noexcept {
+                     const void* folded_filter, const void* padded_diff, const void*,
+                     const void* folded_gradient, const void*, const void*, const void*,
+                     const void*) noexcept {
   int status = own_filter(folded_filter);
   if (status == kSuccess) status = own_tensor(padded_diff);
   return status == kSuccess ? own_tensor(folded_gradient) : status;
@@ -162,13 +167,13 @@ int cudnn_note_dropout(const void* dropout, const void*, float probability, void
   return kSuccess;
 }
 
-int cudnn_note_rnn(const void* rnn, std::int32_t algo, std::int32_t cell, std::int32_t bias, std::int32_t direction,
-                   std::int32_t input, std::int32_t type, std::int32_t precision, std::int32_t math,
-                   std::int32_t input_size, std::int32_t hidden, std::int32_t projected, std::int32_t layers,
-                   const void* dropout, std::uint32_t flags) noexcept {
+int cudnn_note_rnn(const void* rnn, std::int32_t algo, std::int32_t cell, std::int32_t bias,
+                   std::int32_t direction, std::int32_t input, std::int32_t type, std::int32_t precision,
+                   std::int32_t math, std::int32_t input_size, std::int32_t hidden, std::int32_t projected,
+                   std::int32_t layers, const void* dropout, std::uint32_t flags) noexcept {
   if (find_library_object(rnn, kCudnnRnn) == nullptr) return kSuccess;
-  rnn_notes().keep(rnn, {{algo, cell, bias, direction, input, type, precision, math, input_size, hidden, projected,
-                          layers},
+  rnn_notes().keep(rnn, {{algo, cell, bias, direction, input, type, precision, math, input_size, hidden,
+                          projected, layers},
                          dropout,
                          flags});
   return kSuccess;
@@ -177,8 +182,9 @@ int cudnn_note_rnn(const void* rnn, std::int32_t algo, std::int32_t cell, std::i
 int cudnn_note_rnn_data(const void* data, std::int32_t type, std::int32_t layout, std::int32_t steps,
                         std::int32_t batch, std::int32_t vector, const std::int32_t* lengths,
                         const void*) noexcept {
-  if (layout < 0 || layout > 2 || steps <= 0 || batch <= 0 || vector <= 0 || lengths == nullptr) return kBadParam;
-  if (static_cast<std::uint64_t>(batch) > kMaxBatch || cudnn_type_bytes(type) == 0) return kNotSupported;
+  if (layout < 0 || layout > 2 || steps <= 0 || batch <= 0 || vector <= 0 || lengths == nullptr)
+    return kBadParam;
+  if (static_cast<std::uint64_t>(batch) > kMaxBatch || !floating(type)) return kNotSupported;
   for (std::int32_t i = 0; i < batch; ++i)
     if (lengths[i] < 0 || lengths[i] > steps) return kBadParam;
   return cudnn_note_type(find_library_object(data, kCudnnRnndata), type, steps);
@@ -191,7 +197,7 @@ int cudnn_note_seq_data(const void* data, std::int32_t type, std::int32_t count,
   if (count != kAxes || dims == nullptr || axes == nullptr || length_count > kMaxBatch ||
       (lengths == nullptr && length_count != 0))
     return kBadParam;
-  if (cudnn_type_bytes(type) == 0) return kNotSupported;
+  if (!floating(type)) return kNotSupported;
   for (std::int32_t axis = 0; axis < kAxes; ++axis)
     if (dims[axis] <= 0 || std::count(axes, axes + kAxes, axis) != 1) return kBadParam;
   for (std::uint64_t i = 0; i < length_count; ++i)
@@ -203,10 +209,15 @@ int cudnn_note_attention(const void* attention, std::uint32_t mode, std::int32_t
                          std::int32_t type, std::int32_t precision, std::int32_t math, const void* dropout,
                          const void* post_dropout, std::int32_t q, std::int32_t k, std::int32_t v,
                          std::int32_t q_projected, std::int32_t k_projected, std::int32_t v_projected,
-                         std::int32_t o_projected, std::int32_t qo_steps, std::int32_t kv_steps, std::int32_t batch,
-                         std::int32_t beam) noexcept {
+                         std::int32_t o_projected, std::int32_t qo_steps, std::int32_t kv_steps,
+                         std::int32_t batch, std::int32_t beam) noexcept {
   if (find_library_object(attention, kCudnnAttention) == nullptr) return kSuccess;
-  attention_notes().keep(attention, {mode, heads, scaler, {type, precision, math}, dropout, post_dropout,
+  attention_notes().keep(attention, {mode,
+                                     heads,
+                                     scaler,
+                                     {type, precision, math},
+                                     dropout,
+                                     post_dropout,
                                      {q, k, v, q_projected, k_projected, v_projected, o_projected, qo_steps,
                                       kv_steps, batch, beam}});
   return kSuccess;
@@ -260,13 +271,14 @@ int cudnnGetDropoutDescriptor(const void* dropout, const void*, float* probabili
   return kSuccess;
 }
 
-int cudnnGetRNNDescriptor_v8(const void* rnn, int* algo, int* cell, int* bias, int* direction, int* input, int* type,
-                             int* precision, int* math, std::int32_t* input_size, std::int32_t* hidden,
-                             std::int32_t* projected, std::int32_t* layers, const void** dropout,
-                             std::uint32_t* flags) {
+int cudnnGetRNNDescriptor_v8(const void* rnn, int* algo, int* cell, int* bias, int* direction, int* input,
+                             int* type, int* precision, int* math, std::int32_t* input_size,
+                             std::int32_t* hidden, std::int32_t* projected, std::int32_t* layers,
+                             const void** dropout, std::uint32_t* flags) {
   RnnNote note;
   if (!rnn_notes().find(rnn, note)) return kBadParam;
-  int* const to[] = {algo, cell, bias, direction, input, type, precision, math, input_size, hidden, projected, layers};
+  int* const to[] = {algo,      cell, bias,       direction, input,     type,
+                     precision, math, input_size, hidden,    projected, layers};
   for (std::size_t i = 0; i < note.values.size(); ++i) give(to[i], note.values[i]);
   give(dropout, note.dropout);
   give(flags, note.flags);
@@ -274,9 +286,9 @@ int cudnnGetRNNDescriptor_v8(const void* rnn, int* algo, int* cell, int* bias, i
 }
 
 int cudnnGetAttnDescriptor(const void* attention, unsigned* mode, int* heads, double* scaler, int* type,
-                           int* precision, int* math, const void** dropout, const void** post_dropout, int* q, int* k,
-                           int* v, int* q_projected, int* k_projected, int* v_projected, int* o_projected,
-                           int* qo_steps, int* kv_steps, int* batch, int* beam) {
+                           int* precision, int* math, const void** dropout, const void** post_dropout, int* q,
+                           int* k, int* v, int* q_projected, int* k_projected, int* v_projected,
+                           int* o_projected, int* qo_steps, int* kv_steps, int* batch, int* beam) {
   AttentionNote note;
   if (!attention_notes().find(attention, note)) return kBadParam;
   give(mode, note.mode);
@@ -286,7 +298,8 @@ int cudnnGetAttnDescriptor(const void* attention, unsigned* mode, int* heads, do
   for (std::size_t i = 0; i < note.types.size(); ++i) give(types[i], note.types[i]);
   give(dropout, note.dropout);
   give(post_dropout, note.post_dropout);
-  int* const sizes[] = {q, k, v, q_projected, k_projected, v_projected, o_projected, qo_steps, kv_steps, batch, beam};
+  int* const sizes[] = {q,           k,        v,        q_projected, k_projected, v_projected,
+                        o_projected, qo_steps, kv_steps, batch,       beam};
   for (std::size_t i = 0; i < note.sizes.size(); ++i) give(sizes[i], note.sizes[i]);
   return kSuccess;
 }
@@ -299,28 +312,33 @@ int cudnnGetRNNDataDescriptor(const void* data, int* type, int* layout, int* ste
                                          fill == nullptr ? nullptr : value.data());
   if (status != kSuccess) return status;
   give(type, found_type);
-  if (fill != nullptr) std::memcpy(fill, value.data(), std::min(cudnn_type_bytes(found_type), kCudnnValueBytes));
+  if (fill != nullptr)
+    std::memcpy(fill, value.data(), std::min(cudnn_type_bytes(found_type), kCudnnValueBytes));
   return kSuccess;
 }
 
 int cudnnGetSeqDataDescriptor(const void* data, int* type, int* count, int requested, int* dims, int* axes,
-                              std::size_t* length_count, std::size_t lengths_requested, int* lengths, void* fill) {
+                              std::size_t* length_count, std::size_t lengths_requested, int* lengths,
+                              void* fill) {
   std::array<std::byte, kCudnnValueBytes> value{};
   std::int32_t found_type = 0;
   std::uint64_t found_count = 0;
-  const int status = avecCudnnGetSeqData(data, &found_type, count, requested, dims, axes, &found_count,
-                                         lengths_requested, lengths, fill == nullptr ? nullptr : value.data());
+  const int status =
+      avecCudnnGetSeqData(data, &found_type, count, requested, dims, axes, &found_count, lengths_requested,
+                          lengths, fill == nullptr ? nullptr : value.data());
   if (status != kSuccess) return status;
   give(type, found_type);
   give(length_count, static_cast<std::size_t>(found_count));
-  if (fill != nullptr) std::memcpy(fill, value.data(), std::min(cudnn_type_bytes(found_type), kCudnnValueBytes));
+  if (fill != nullptr)
+    std::memcpy(fill, value.data(), std::min(cudnn_type_bytes(found_type), kCudnnValueBytes));
   return kSuccess;
 }
 
-/// Where a matrix lies depends on the network alone, so it is asked once; the descriptors are set as any other.
+/// Where a matrix lies depends on the network alone, so it is asked once; the descriptors are set as any
+/// other.
 int cudnnGetRNNWeightParams(const void* handle, const void* rnn, std::int32_t layer, std::size_t bytes,
-                            const void* weights, std::int32_t linear, const void* matrix, void** matrix_address,
-                            const void* bias, void** bias_address) {
+                            const void* weights, std::int32_t linear, const void* matrix,
+                            void** matrix_address, const void* bias, void** bias_address) {
   std::array<std::int64_t, 2> offsets{};
   std::array<std::int32_t, 2 * kCudnnShapeWords> shapes{};
   int status = avecCudnnWeightParams(handle, rnn, layer, bytes, linear, offsets.data(), shapes.data());
@@ -329,10 +347,11 @@ int cudnnGetRNNWeightParams(const void* handle, const void* rnn, std::int32_t la
   for (std::size_t i = 0; i < 2 && status == kSuccess; ++i) {
     const std::int32_t* shape = shapes.data() + i * kCudnnShapeWords;
     if (addresses[i] != nullptr)
-      *addresses[i] = offsets[i] < 0 ? nullptr
-                                     : const_cast<char*>(static_cast<const char*>(weights)) + offsets[i];
+      *addresses[i] =
+          offsets[i] < 0 ? nullptr : const_cast<char*>(static_cast<const char*>(weights)) + offsets[i];
     if (descriptors[i] == nullptr || shape[1] <= 0 || shape[1] > kCudnnShapeDims) continue;
-    status = cudnnSetTensorNdDescriptor(descriptors[i], shape[0], shape[1], shape + 2, shape + 2 + kCudnnShapeDims);
+    status = cudnnSetTensorNdDescriptor(descriptors[i], shape[0], shape[1], shape + 2,
+                                        shape + 2 + kCudnnShapeDims);
   }
   return status;
 }

@@ -29,9 +29,9 @@ std::uint64_t cudnn_windows(const void* sequence) noexcept;
 int cudnn_note_type(client::LibraryObject* object, std::int32_t type, std::int64_t second) noexcept;
 // These make the executor set a descriptor: it gets one of its own first.
 int cudnn_own_folded(const void* handle, const void* filter, const void* diff, const void* convolution,
-                     const void* gradient, std::int32_t format, const void* folded_filter, const void* padded_diff,
-                     const void* folded_convolution, const void* folded_gradient, const void*, const void*,
-                     const void*, const void*) noexcept;
+                     const void* gradient, std::int32_t format, const void* folded_filter,
+                     const void* padded_diff, const void* folded_convolution, const void* folded_gradient,
+                     const void*, const void*, const void*, const void*) noexcept;
 int cudnn_own_weights(const void* handle, const void* attention, std::int32_t kind, std::uint64_t bytes,
                       void* weights, const void* tensor, void* address) noexcept;
 int cudnn_note_derived(const void* derived, const void* tensor, std::int32_t mode) noexcept;
@@ -41,11 +41,12 @@ int cudnn_note_transformed(const void* transform, const void* source, const void
                            std::uint64_t* bytes) noexcept;
 int cudnn_note_dropout(const void* dropout, const void* handle, float probability, void* states,
                        std::uint64_t bytes, std::uint64_t seed) noexcept;
-int cudnn_note_rnn(const void* rnn, std::int32_t algo, std::int32_t cell, std::int32_t bias, std::int32_t direction,
-                   std::int32_t input, std::int32_t type, std::int32_t precision, std::int32_t math,
-                   std::int32_t input_size, std::int32_t hidden, std::int32_t projected, std::int32_t layers,
-                   const void* dropout, std::uint32_t flags) noexcept;
-/// Also decides everything that cuDNN refuses at once: the call is posted, for lengths change with each batch.
+int cudnn_note_rnn(const void* rnn, std::int32_t algo, std::int32_t cell, std::int32_t bias,
+                   std::int32_t direction, std::int32_t input, std::int32_t type, std::int32_t precision,
+                   std::int32_t math, std::int32_t input_size, std::int32_t hidden, std::int32_t projected,
+                   std::int32_t layers, const void* dropout, std::uint32_t flags) noexcept;
+/// Also decides everything that cuDNN refuses at once: the call is posted, for lengths change with each
+/// batch.
 int cudnn_note_rnn_data(const void* data, std::int32_t type, std::int32_t layout, std::int32_t steps,
                         std::int32_t batch, std::int32_t vector, const std::int32_t* lengths,
                         const void* fill) noexcept;

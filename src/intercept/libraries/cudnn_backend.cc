@@ -35,20 +35,22 @@ class Executor : public GraphRemote {
   }
   int get_descriptors(void* object, int name, int element_type, std::int64_t& count,
                       std::span<void*> elements) override {
-    return avecCudnnGetDescriptors(object, name, element_type, static_cast<std::int64_t>(elements.size()), &count,
-                                   elements.data());
+    return avecCudnnGetDescriptors(object, name, element_type, static_cast<std::int64_t>(elements.size()),
+                                   &count, elements.data());
   }
   int execute(void* handle, void* plan, void* pack, bool wait) override {
     return wait ? avecCudnnTry(handle, plan, pack) : avecCudnnExecute(handle, plan, pack);
   }
   void release(void* object) override { avecCudnnRelease(object); }
   std::uint64_t place() override {
-    return client::current_context == nullptr ? 0 : client::current_context->name.load(std::memory_order_relaxed);
+    return client::current_context == nullptr ? 0
+                                              : client::current_context->name.load(std::memory_order_relaxed);
   }
   bool host_only(const void* address) override {
     const auto at = reinterpret_cast<std::uintptr_t>(address);
     const client::Context* context = client::current_context;
-    return context == nullptr || !(context->client->heap().in_range(at) || context->client->host_memory().in_range(at));
+    return context == nullptr ||
+           !(context->client->heap().in_range(at) || context->client->host_memory().in_range(at));
   }
 };
 
@@ -169,7 +171,7 @@ int cudnnGetProperty(int type, int* value) {
 
 const char* cudnnGetErrorString(int status) {
   const auto* at = std::ranges::find(kStatusNames, status, &StatusName::status);
-  return at == std::end(kStatusNames) ? "CUDNN_STATUS_UNKNOWN" : at->name;
+  return at == std::end(kStatusNames) ? "CUDNN_UNKNOWN_STATUS" : at->name;
 }
 
 void cudnnGetLastErrorString(char* message, std::size_t size) {
@@ -217,8 +219,8 @@ int cudnnBackendFinalize(void* descriptor) {
 int cudnnBackendSetAttribute(void* descriptor, int name, int type, std::int64_t count, const void* elements) {
   return guarded([&] { return graph_api().set(descriptor, name, type, count, elements); });
 }
-int cudnnBackendGetAttribute(void* descriptor, int name, int type, std::int64_t requested, std::int64_t* count,
-                             void* elements) {
+int cudnnBackendGetAttribute(void* descriptor, int name, int type, std::int64_t requested,
+                             std::int64_t* count, void* elements) {
   return guarded([&] { return graph_api().get(descriptor, name, type, requested, count, elements); });
 }
 int cudnnBackendExecute(void* handle, void* plan, void* pack) {

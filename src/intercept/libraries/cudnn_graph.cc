@@ -7,6 +7,8 @@
 namespace avec::libraries::cudnn {
 namespace {
 
+/// Types of descriptors that a cuDNN 9 may have: 9.19 has 44.
+constexpr int kLastDescriptorType = 255;
 /// The most that a tensor passed by value may hold, bytes: it is one number.
 constexpr std::uint64_t kMaxValueBytes = 64;
 /// Descriptors that one question may ask for: cuDNN's heuristics have some dozens of results.
@@ -66,6 +68,7 @@ const GraphApi::Attribute* GraphApi::attribute(const Descriptor& descriptor, int
 
 int GraphApi::create(int type, void** descriptor) {
   if (descriptor == nullptr) return kNullPointer;
+  if (type < 0 || type > kLastDescriptorType) return kAllocFailed;
   auto made = std::make_shared<Descriptor>();
   made->type = type;
   std::scoped_lock lock(mutex_);
@@ -100,7 +103,7 @@ int GraphApi::set(void* descriptor, int name, int type, std::int64_t count, cons
     for (std::int64_t i = 0; i < count; ++i) {
       const DescriptorPtr part = find(element<void*>(attribute.elements, static_cast<std::size_t>(i)));
       if (part == nullptr) return kBadParam;
-      if (part->shared == nullptr) return kNotFinalized;
+      if (part->shared == nullptr) return kBadParam;
       attribute.descriptors.push_back(part->shared);
     }
   }
@@ -161,10 +164,12 @@ void GraphApi::note_values(const Descriptor& descriptor, Shared& shared) {
       type->elements.size() < 4 || by_value->elements.empty() || by_value->elements[0] == std::byte{0})
     return;
   std::uint64_t bytes = std::max<std::uint64_t>(cudnn_type_bytes(element<int>(type->elements, 0)), 1);
-  if (const Attribute* dims = attribute(descriptor, kTensorDimensions); dims != nullptr && dims->type == kTypeInt64) {
+  if (const Attribute* dims = attribute(descriptor, kTensorDimensions);
+      dims != nullptr && dims->type == kTypeInt64) {
     for (std::int64_t i = 0; i < dims->count; ++i) {
       const auto size = element<std::int64_t>(dims->elements, static_cast<std::size_t>(i));
-      bytes = std::min(bytes * static_cast<std::uint64_t>(std::clamp<std::int64_t>(size, 1, 64)), kMaxValueBytes);
+      bytes =
+          std::min(bytes * static_cast<std::uint64_t>(std::clamp<std::int64_t>(size, 1, 64)), kMaxValueBytes);
     }
   }
   shared.values.push_back({element<std::int64_t>(uid->elements, 0), bytes});
@@ -351,7 +356,8 @@ int GraphApi::pack_for(const Descriptor& pack, const Shared& plan, SharedPtr& bu
   built = packs_.find(content);
   if (built != nullptr) return kSuccess;
   built = std::make_shared<Shared>(remote_, kVariantPack);
-  if (const int status = remote_.build(recipe_of(pack, sizes), false, built->object); status != kSuccess) return status;
+  if (const int status = remote_.build(recipe_of(pack, sizes), false, built->object); status != kSuccess)
+    return status;
   built->id = next_++;
   packs_.keep(content, built, kept_packs_);
   return kSuccess;
@@ -363,7 +369,7 @@ int GraphApi::execute(void* handle, void* plan, void* pack) {
   const DescriptorPtr plan_found = find(plan);
   const DescriptorPtr pack_found = find(pack);
   if (plan_found == nullptr || pack_found == nullptr || pack_found->type != kVariantPack) return kBadParam;
-  if (plan_found->shared == nullptr || !pack_found->finalized) return kNotFinalized;
+  if (plan_found->shared == nullptr || !pack_found->finalized) return kBadParam;
   shared = plan_found->shared;
   if (shared->type != kExecutionPlan) return kBadParam;
   if (const int status = pack_for(*pack_found, *shared, built); status != kSuccess) return status;

@@ -65,8 +65,7 @@ class GraphApi {
   int destroy(void* descriptor);
   int set(void* descriptor, int name, int type, std::int64_t count, const void* elements);
   int finalize(void* descriptor);
-  int get(void* descriptor, int name, int type, std::int64_t requested, std::int64_t* count, void* elements)
-     ;
+  int get(void* descriptor, int name, int type, std::int64_t requested, std::int64_t* count, void* elements);
   int execute(void* handle, void* plan, void* pack);
   /// A handle of the library ended: what was built with it is not used for another one at its address.
   void forget_handle(const void* handle);
@@ -99,9 +98,10 @@ class GraphApi {
     std::vector<std::byte> elements;
     std::vector<SharedPtr> descriptors;
   };
-  using Question = std::tuple<int, int, std::int64_t, int>;  ///< name, type, requested, type of the descriptors given
-  /// What lies on the executor, under one content. `executed` and `answers` are guarded by the API's mutex; the rest
-  /// does not change.
+  using Question =
+      std::tuple<int, int, std::int64_t, int>;  ///< name, type, requested, type of the descriptors given
+  /// What lies on the executor, under one content. `executed` and `answers` are guarded by the API's mutex;
+  /// the rest does not change.
   struct Shared {
     Shared(GraphRemote& owner, int type_) : remote(owner), type(type_) {}
     Shared(const Shared&) = delete;

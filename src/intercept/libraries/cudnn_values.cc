@@ -48,7 +48,8 @@ class Values {
 
   /// `apply` sets a new descriptor of the executor's to this content.
   template <class Apply>
-  int set(const void* descriptor, const std::string& content, std::int32_t type, std::int64_t second, Apply&& apply) {
+  int set(const void* descriptor, const std::string& content, std::int32_t type, std::int64_t second,
+          Apply&& apply) {
     LibraryObject* object = find_library_object(descriptor, kind_);
     if (object == nullptr) return kBadParam;
     std::unique_lock lock(mutex_);
@@ -64,7 +65,8 @@ class Values {
     lock.lock();
     use(*object, descriptor, made);
     order_.emplace_front(content, std::move(made));
-    if (!by_content_.try_emplace(content, order_.begin()).second) order_.pop_front();  // another thread's was first
+    if (!by_content_.try_emplace(content, order_.begin()).second)
+      order_.pop_front();  // another thread's was first
     if (order_.size() > kKept) {
       by_content_.erase(order_.back().first);
       order_.pop_back();
@@ -141,7 +143,8 @@ class Content {
   }
   Content& add_array(const std::int32_t* numbers, std::int32_t count) {
     if (numbers != nullptr)
-      text_.append(reinterpret_cast<const char*>(numbers), static_cast<std::size_t>(cudnn_dims(count)) * sizeof *numbers);
+      text_.append(reinterpret_cast<const char*>(numbers),
+                   static_cast<std::size_t>(cudnn_dims(count)) * sizeof *numbers);
     return *this;
   }
   const std::string& text() const { return text_; }
@@ -202,22 +205,24 @@ int cudnnSetTensor4dDescriptorEx(const void* tensor, std::int32_t type, std::int
     });
   });
 }
-int cudnnSetTensorNdDescriptor(const void* tensor, std::int32_t type, std::int32_t count, const std::int32_t* dims,
-                               const std::int32_t* strides) {
+int cudnnSetTensorNdDescriptor(const void* tensor, std::int32_t type, std::int32_t count,
+                               const std::int32_t* dims, const std::int32_t* strides) {
   if (dims == nullptr || strides == nullptr) return kBadParam;
   return guarded([&] {
     const Content content = Content('c').add(type, count).add_array(dims, count).add_array(strides, count);
-    return tensors().set(tensor, content.text(), type, second_of(dims, count),
-                         [&](const void* to) { return avecCudnnSetTensorNd(to, type, count, dims, strides); });
+    return tensors().set(tensor, content.text(), type, second_of(dims, count), [&](const void* to) {
+      return avecCudnnSetTensorNd(to, type, count, dims, strides);
+    });
   });
 }
-int cudnnSetTensorNdDescriptorEx(const void* tensor, std::int32_t format, std::int32_t type, std::int32_t count,
-                                 const std::int32_t* dims) {
+int cudnnSetTensorNdDescriptorEx(const void* tensor, std::int32_t format, std::int32_t type,
+                                 std::int32_t count, const std::int32_t* dims) {
   if (dims == nullptr) return kBadParam;
   return guarded([&] {
     const Content content = Content('d').add(format, type, count).add_array(dims, count);
-    return tensors().set(tensor, content.text(), type, second_of(dims, count),
-                         [&](const void* to) { return avecCudnnSetTensorNdFormat(to, format, type, count, dims); });
+    return tensors().set(tensor, content.text(), type, second_of(dims, count), [&](const void* to) {
+      return avecCudnnSetTensorNdFormat(to, format, type, count, dims);
+    });
   });
 }
 

@@ -1,16 +1,17 @@
 #include "intercept/libraries/cudnn_graph.h"
 
-#include "support/catch.h"
-
 #include <algorithm>
 #include <cstring>
 #include <set>
+
+#include "support/catch.h"
 
 namespace avec::libraries::cudnn {
 namespace {
 
 constexpr int kConvolutionOperation = 10, kGraph = 15, kEngineConfig = 3;
-constexpr int kGraphOps = 801, kHeuristicsGraph = 201, kHeuristicsResults = 202, kPlanConfig = 401, kPlanWorkspace = 402;
+constexpr int kGraphOps = 801, kHeuristicsGraph = 201, kHeuristicsResults = 202, kPlanConfig = 401,
+              kPlanWorkspace = 402;
 constexpr int kFloat = 0, kDouble = 1;
 
 /// Keeps what it was asked; answers what the test says.
@@ -23,7 +24,8 @@ class FakeRemote : public GraphRemote {
     object = make();
     return kSuccess;
   }
-  int get(void*, int, int type, std::int64_t requested, std::int64_t& count, std::span<std::byte> elements) override {
+  int get(void*, int, int type, std::int64_t requested, std::int64_t& count,
+          std::span<std::byte> elements) override {
     ++waits;
     count = answer_count;
     std::fill(elements.begin(), elements.end(), std::byte{0});
@@ -77,7 +79,8 @@ class CudnnGraph {
   }
   template <class T>
   void set(void* descriptor, int name, int type, std::vector<T> values) {
-    REQUIRE(api.set(descriptor, name, type, static_cast<std::int64_t>(values.size()), values.data()) == kSuccess);
+    REQUIRE(api.set(descriptor, name, type, static_cast<std::int64_t>(values.size()), values.data()) ==
+            kSuccess);
   }
   void* tensor(std::int64_t uid, std::int64_t size, bool by_value = false, int type = kFloat) {
     void* made = create(kTensor);
@@ -96,7 +99,8 @@ class CudnnGraph {
   }
   /// Everything of a plan over one tensor, as frontends make it.
   void* plan(std::int64_t size, bool by_value = false, int type = kFloat) {
-    void* graph = owner(kGraph, kGraphOps, {owner(kConvolutionOperation, 704, {tensor(1, size), tensor(2, 1, by_value, type)})});
+    void* graph = owner(kGraph, kGraphOps,
+                        {owner(kConvolutionOperation, 704, {tensor(1, size), tensor(2, 1, by_value, type)})});
     void* heuristics = owner(kEngineHeuristics, kHeuristicsGraph, {graph});
     void* config = create(kEngineConfig);
     std::int64_t count = 0;
@@ -156,7 +160,8 @@ TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: descriptors of another context are bu
   CHECK(remote.waits == 2);
 }
 
-TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: executions but the first are posted and name a pack that is there") {
+TEST_CASE_METHOD(CudnnGraph,
+                 "cuDNN graph: executions but the first are posted and name a pack that is there") {
   void* const ready = plan(8);
   const int before = remote.waits;
   const std::vector<const void*> pointers{reinterpret_cast<void*>(0x10000), reinterpret_cast<void*>(0x20000)};
@@ -165,8 +170,8 @@ TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: executions but the first are posted a
     CHECK(api.execute(handle, ready, one) == kSuccess);
     CHECK(api.destroy(one) == kSuccess);
   }
-  CHECK(remote.waits == before + 1);   // the first execution
-  CHECK(remote.posts == 1 + 4);        // one pack, four executions
+  CHECK(remote.waits == before + 1);  // the first execution
+  CHECK(remote.posts == 1 + 4);       // one pack, four executions
   CHECK(remote.executed[4].pack == remote.executed[0].pack);
 }
 
@@ -180,7 +185,8 @@ TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: a failed first execution is told and 
   CHECK(remote.waits == before + 2);
 }
 
-TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: values passed by host pointer are read when the plan is executed") {
+TEST_CASE_METHOD(CudnnGraph,
+                 "cuDNN graph: values passed by host pointer are read when the plan is executed") {
   void* const ready = plan(8, true, kDouble);
   double value = 1.5;
   void* const one = pack({reinterpret_cast<void*>(0x10000), &value});
@@ -204,7 +210,9 @@ TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: a float passed by host pointer is not
   CHECK(packed_double(remote.recipes.back()) == bits);
 }
 
-TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: pointers of a plan made from text are values where the device cannot reach them") {
+TEST_CASE_METHOD(
+    CudnnGraph,
+    "cuDNN graph: pointers of a plan made from text are values where the device cannot reach them") {
   void* const made = create(kExecutionPlan);
   set<char>(made, kPlanJson, 24, {'{', '}'});
   REQUIRE(api.finalize(made) == kSuccess);
@@ -298,11 +306,11 @@ TEST_CASE_METHOD(CudnnGraph, "cuDNN graph: misuse is told as cudnn tells it") {
   CHECK(api.set(one, kTensorUniqueId, kTypeInt64, 0, &value) == kBadParam);
   CHECK(api.set(one, kTensorUniqueId, kTypeInt64, 1, nullptr) == kBadParam);
   void* const graph = create(kGraph);
-  CHECK(api.set(graph, kGraphOps, kTypeDescriptor, 1, &one) == kNotFinalized);
+  CHECK(api.set(graph, kGraphOps, kTypeDescriptor, 1, &one) == kBadParam);
   CHECK(api.finalize(one) == kSuccess);
   CHECK(api.finalize(one) == kBadParam);
   CHECK(api.set(one, kTensorUniqueId, kTypeInt64, 1, &value) == kBadParam);
-  CHECK(api.execute(handle, one, create(kVariantPack)) == kNotFinalized);
+  CHECK(api.execute(handle, one, create(kVariantPack)) == kBadParam);
   CHECK(api.destroy(one) == kSuccess);
   CHECK(api.destroy(one) == kBadParam);
 }

@@ -1,5 +1,7 @@
 // The executor's side of libcudnn.so.9's hand-written calls (schemas/libraries/cudnn.api): builds
 // descriptors of the graph API from recipes, asks them, executes plans.
+#include "libraries/cudnn.h"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -9,8 +11,6 @@
 #include <span>
 #include <unordered_map>
 #include <vector>
-
-#include "libraries/cudnn.h"
 
 extern "C" void* avec_library_symbol(std::uint16_t library, const char* name);
 
@@ -81,7 +81,8 @@ int point(const RecipeReader::Attribute& attribute, std::vector<void*>& pointers
 /// Objects of a recipe, taken in its order.
 class Objects {
  public:
-  Objects(const void* array, std::uint64_t count) : left_(static_cast<void* const*>(array), array == nullptr ? 0 : count) {}
+  Objects(const void* array, std::uint64_t count)
+      : left_(static_cast<void* const*>(array), array == nullptr ? 0 : count) {}
   /// Null: there are not so many.
   void* const* take(std::int64_t count) {
     if (count < 0 || static_cast<std::uint64_t>(count) > left_.size()) return nullptr;
@@ -94,7 +95,8 @@ class Objects {
   std::span<void* const> left_;
 };
 
-int set_attributes(const Library& cudnn, void* descriptor, RecipeReader reader, Objects descriptors, Objects handles) {
+int set_attributes(const Library& cudnn, void* descriptor, RecipeReader reader, Objects descriptors,
+                   Objects handles) {
   while (!reader.done()) {
     const RecipeReader::Attribute attribute = reader.next();
     if (!reader.good()) return kBadParam;
@@ -108,7 +110,8 @@ int set_attributes(const Library& cudnn, void* descriptor, RecipeReader reader, 
       if (const int status = point(attribute, pointers, descriptor); status != kSuccess) return status;
       elements = pointers.data();
     }
-    if (const int status = cudnn.set(descriptor, name, type, count, elements); status != kSuccess) return status;
+    if (const int status = cudnn.set(descriptor, name, type, count, elements); status != kSuccess)
+      return status;
   }
   return kSuccess;
 }
@@ -120,7 +123,8 @@ int release(const Library& cudnn, void* descriptor) {
   return status;
 }
 
-int build(const void* made, int type, const void* recipe, std::uint64_t bytes, Objects descriptors, Objects handles) {
+int build(const void* made, int type, const void* recipe, std::uint64_t bytes, Objects descriptors,
+          Objects handles) {
   const Library* cudnn = library();
   if (cudnn == nullptr) return kNotInitialized;
   void* descriptor = nullptr;
@@ -140,11 +144,12 @@ int build(const void* made, int type, const void* recipe, std::uint64_t bytes, O
 struct ShapeFunctions {
   int (*create)(void**) = library_function<void**>("cudnnCreateTensorDescriptor");
   int (*destroy)(void*) = library_function<void*>("cudnnDestroyTensorDescriptor");
-  int (*get)(void*, int, int*, int*, int*, int*) =
-      library_function<void*, int, int*, int*, int*, int*>("cudnnGetTensorNdDescriptor");
-  int (*weights)(const void*, const void*, std::int32_t, std::size_t, const void*, std::int32_t, void*, void**, void*,
-                 void**) = library_function<const void*, const void*, std::int32_t, std::size_t, const void*,
-                                            std::int32_t, void*, void**, void*, void**>("cudnnGetRNNWeightParams");
+  int (*get)(void*, int, int*, int*, int*,
+             int*) = library_function<void*, int, int*, int*, int*, int*>("cudnnGetTensorNdDescriptor");
+  int (*weights)(const void*, const void*, std::int32_t, std::size_t, const void*, std::int32_t, void*,
+                 void**, void*, void**) =
+      library_function<const void*, const void*, std::int32_t, std::size_t, const void*, std::int32_t, void*,
+                       void**, void*, void**>("cudnnGetRNNWeightParams");
   bool good() const { return create && destroy && get && weights; }
 };
 
@@ -163,14 +168,16 @@ int avecCudnnVersions(const void* out) {
 }
 
 int avecCudnnLastError(const void* message, std::uint64_t length) {
-  const auto function = reinterpret_cast<void (*)(char*, std::size_t)>(avec_library_symbol(kCudnn, "cudnnGetLastErrorString"));
+  const auto function =
+      reinterpret_cast<void (*)(char*, std::size_t)>(avec_library_symbol(kCudnn, "cudnnGetLastErrorString"));
   if (function == nullptr || message == nullptr || length == 0) return kNotSupported;
   function(static_cast<char*>(const_cast<void*>(message)), length);
   return kSuccess;
 }
 
-int avecCudnnBuild(const void* made, std::int32_t type, const void* recipe, std::uint64_t bytes, const void* descriptors,
-                   std::uint64_t descriptor_count, const void* handles, std::uint64_t handle_count) {
+int avecCudnnBuild(const void* made, std::int32_t type, const void* recipe, std::uint64_t bytes,
+                   const void* descriptors, std::uint64_t descriptor_count, const void* handles,
+                   std::uint64_t handle_count) {
   return build(made, type, recipe, bytes, {descriptors, descriptor_count}, {handles, handle_count});
 }
 int avecCudnnBuildLong(const void* made, std::int32_t type, const void* recipe, std::uint64_t bytes,
@@ -178,13 +185,14 @@ int avecCudnnBuildLong(const void* made, std::int32_t type, const void* recipe, 
                        std::uint64_t handle_count) {
   return build(made, type, recipe, bytes, {descriptors, descriptor_count}, {handles, handle_count});
 }
-int avecCudnnPack(const void* made, std::int32_t type, const void* recipe, std::uint64_t bytes, const void* descriptors,
-                  std::uint64_t descriptor_count, const void* handles, std::uint64_t handle_count) {
+int avecCudnnPack(const void* made, std::int32_t type, const void* recipe, std::uint64_t bytes,
+                  const void* descriptors, std::uint64_t descriptor_count, const void* handles,
+                  std::uint64_t handle_count) {
   return build(made, type, recipe, bytes, {descriptors, descriptor_count}, {handles, handle_count});
 }
 
-int avecCudnnGet(const void* descriptor, std::int32_t name, std::int32_t type, std::int64_t requested, const void* count,
-                 const void* elements, std::uint64_t bytes) {
+int avecCudnnGet(const void* descriptor, std::int32_t name, std::int32_t type, std::int64_t requested,
+                 const void* count, const void* elements, std::uint64_t bytes) {
   const Library* cudnn = library();
   const std::uint64_t each = attribute_bytes(type);
   if (cudnn == nullptr) return kNotInitialized;
@@ -193,8 +201,8 @@ int avecCudnnGet(const void* descriptor, std::int32_t name, std::int32_t type, s
                     requested == 0 ? nullptr : const_cast<void*>(elements));
 }
 
-int avecCudnnGetDescriptors(const void* descriptor, std::int32_t name, std::int32_t element_type, std::int64_t requested,
-                            const void* count, const void* elements) {
+int avecCudnnGetDescriptors(const void* descriptor, std::int32_t name, std::int32_t element_type,
+                            std::int64_t requested, const void* count, const void* elements) {
   const Library* cudnn = library();
   if (cudnn == nullptr) return kNotInitialized;
   auto* const made = static_cast<void**>(const_cast<void*>(elements));
@@ -218,7 +226,9 @@ int avecCudnnTry(const void* handle, const void* plan, const void* pack) {
   const Library* cudnn = library();
   return cudnn == nullptr ? kNotInitialized : cudnn->execute(handle, plan, pack);
 }
-int avecCudnnExecute(const void* handle, const void* plan, const void* pack) { return avecCudnnTry(handle, plan, pack); }
+int avecCudnnExecute(const void* handle, const void* plan, const void* pack) {
+  return avecCudnnTry(handle, plan, pack);
+}
 
 int avecCudnnWeightParams(const void* handle, const void* rnn, std::int32_t layer, std::uint64_t bytes,
                           std::int32_t linear, const void* offsets, const void* shapes) {
@@ -230,14 +240,18 @@ int avecCudnnWeightParams(const void* handle, const void* rnn, std::int32_t laye
   int status = cudnn.create(&tensors[0]);
   if (status == kSuccess) status = cudnn.create(&tensors[1]);
   if (status == kSuccess)
-    status = cudnn.weights(handle, rnn, layer, bytes, base, linear, tensors[0], &addresses[0], tensors[1], &addresses[1]);
+    status = cudnn.weights(handle, rnn, layer, bytes, base, linear, tensors[0], &addresses[0], tensors[1],
+                           &addresses[1]);
   for (std::size_t i = 0; i < tensors.size() && status == kSuccess; ++i) {
     const std::int64_t offset = addresses[i] == nullptr ? -1 : static_cast<char*>(addresses[i]) - base;
     std::array<std::int32_t, kCudnnShapeWords> shape{};
     if (offset >= 0)
-      status = cudnn.get(tensors[i], kCudnnShapeDims, &shape[0], &shape[1], &shape[2], &shape[2 + kCudnnShapeDims]);
-    std::memcpy(static_cast<std::byte*>(const_cast<void*>(offsets)) + i * sizeof offset, &offset, sizeof offset);
-    std::memcpy(static_cast<std::byte*>(const_cast<void*>(shapes)) + i * sizeof shape, shape.data(), sizeof shape);
+      status = cudnn.get(tensors[i], kCudnnShapeDims, &shape[0], &shape[1], &shape[2],
+                         &shape[2 + kCudnnShapeDims]);
+    std::memcpy(static_cast<std::byte*>(const_cast<void*>(offsets)) + i * sizeof offset, &offset,
+                sizeof offset);
+    std::memcpy(static_cast<std::byte*>(const_cast<void*>(shapes)) + i * sizeof shape, shape.data(),
+                sizeof shape);
   }
   for (void* tensor : tensors)
     if (tensor != nullptr) cudnn.destroy(tensor);
