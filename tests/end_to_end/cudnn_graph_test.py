@@ -1,7 +1,9 @@
-"""cuDNN's graph API through avec, over a cuDNN of the executor's that checks what it is told."""
+"""cuDNN through avec: the graph API over a cuDNN of the executor's that checks what it is told, and descriptors over
+NVIDIA's own, where it is installed."""
 
 import json
 import os
+import subprocess
 import unittest
 
 from support import BUILD, Case, program, run_avec, scratch_folder
@@ -30,6 +32,23 @@ class CudnnGraph(Case):
         # Five values, five packs; every execution names one of them.
         self.assertEqual(calls["avecCudnnPack"]["posted"], 5)
         self.assertEqual(calls["avecCudnnExecute"]["posted"], 99)
+
+    def test_descriptors_answer_what_they_answer_natively(self):
+        nvidia = os.environ.get("AVEC_NVIDIA_CUDNN", "")
+        described = os.path.join(BUILD, "examples", "library_cudnn_descriptors")
+        if not nvidia or not os.path.exists(described):
+            self.skipTest("NVIDIA's cuDNN is not installed")
+        native = subprocess.run([described], capture_output=True, text=True, timeout=60,
+                                env={"LD_LIBRARY_PATH": os.path.dirname(nvidia)})
+        with scratch_folder() as folder:
+            device = folder / "libavec_cpu_device.so"
+            os.symlink(os.path.join(BUILD, "lib", "avec", "libavec_cpu_device.so"), device)
+            os.symlink(nvidia, folder / "libavec_cpu_cudnn.so")
+            result = run_avec(described, local=True, AVEC_CPU_DEVICE=str(device))
+        self.assert_succeeds(native)
+        self.assert_succeeds(result)
+        self.assertGreater(len(native.stdout.splitlines()), 100)
+        self.assertEqual(result.stdout, native.stdout)
 
 
 if __name__ == "__main__":
