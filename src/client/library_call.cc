@@ -118,6 +118,16 @@ CUresult open_library(Client& client, LibraryState& state, const LibraryInfo& in
   return CUDA_SUCCESS;
 }
 
+/// For whoever looks for the call that a program does not survive: log-level debug.
+void tell_failure(const char* function, int status, bool here) noexcept {
+  try {
+    const std::string_view level = client_settings().text("log-level");
+    const bool wanted = level == "debug" || level == "trace";
+    if (wanted) say(std::string(function) + " returns " + std::to_string(status) + (here ? ", refused by the client" : ""));
+  } catch (...) {
+  }
+}
+
 }  // namespace
 
 LibraryObject* find_library_object(const void* handle, ObjectKind kind) noexcept {
@@ -267,14 +277,14 @@ void LibraryCall::use(LibraryObject* object) {
 void LibraryCall::object(const void* handle, ObjectKind kind, bool optional) {
   if (handle == nullptr && optional) return value(std::uint64_t{0});
   LibraryObject* found = find_library_object(handle, kind);
-  if (found == nullptr) return fail(first_object_ == nullptr ? library_.status.not_initialized : library_.status.invalid_value);
+  if (found == nullptr) return fail(first_object_ == nullptr ? library_.status.invalid_handle : library_.status.invalid_value);
   use(found);
 }
 
 void LibraryCall::object(int handle, ObjectKind kind, bool optional) {
   if (handle == 0 && optional) return value(std::uint64_t{0});
   LibraryObject* found = find_library_object(handle, kind);
-  if (found == nullptr) return fail(first_object_ == nullptr ? library_.status.not_initialized : library_.status.invalid_value);
+  if (found == nullptr) return fail(first_object_ == nullptr ? library_.status.invalid_handle : library_.status.invalid_value);
   use(found);
 }
 
@@ -544,6 +554,13 @@ int LibraryCall::from_memory(bool& found) {
 }
 
 int LibraryCall::run() noexcept {
+  const int status = run_now();
+  if (status != library_.status.ok) [[unlikely]]
+    tell_failure(function_.name, status, failed_);
+  return status;
+}
+
+int LibraryCall::run_now() noexcept {
   try {
     if (failed_) {
       settle(false);

@@ -27,6 +27,7 @@ struct Stream;
 /// A library's own status values for what goes wrong on this side.
 struct LibraryStatus {
   int ok, not_initialized, alloc_failed, invalid_value, execution_failed, not_supported;
+  int invalid_handle;  ///< what a handle that is none gets
 };
 
 enum class LibraryMode : std::uint8_t {
@@ -157,6 +158,7 @@ class LibraryCall {
     if (!failed_) failure_ = status;
     failed_ = true;
   }
+  int run_now() noexcept;
   int ready();
   int prepare();
   int post();

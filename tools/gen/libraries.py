@@ -334,8 +334,9 @@ class Generator:
                          f"{text(self.work(library, f))}, {text(keyed)}}},")
         if not library.functions:
             lines.append('    {0, "", LibraryMode::kPosted},')
+        status.setdefault("invalid_handle", status["not_initialized"])
         values = ", ".join(str(status[k]) for k in ("ok", "not_initialized", "alloc_failed", "invalid_value",
-                                                    "execution_failed", "not_supported"))
+                                                    "execution_failed", "not_supported", "invalid_handle"))
         lines += ["};", f'constexpr LibraryInfo kLibrary{{{library.number}, "{library.soname}", {{{values}}}, kFunctions, '
                   f"{len(library.functions)}}};", "}  // namespace", "", 'extern "C" {']
         for index, f in enumerate(library.functions):
