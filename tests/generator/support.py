@@ -8,6 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMAS = ROOT / "schemas"
 _BUILT = re.search(r"^set\(wire_schemas ([^)]*)\)", (SCHEMAS / "CMakeLists.txt").read_text(), re.M)[1].split()
+APIS = sorted((SCHEMAS / "libraries").glob("*.api"))
 WIRE = [SCHEMAS / f"{name}.fbs" for name in ("attributes", *_BUILT)]
 sys.path.insert(0, str(ROOT / "tools" / "gen"))
 
@@ -43,4 +44,5 @@ def generate_api(out, driver=None, runtime=None, version=None, unsupported=None)
     return generate("api", *toolkit_arguments(version), "--out", out,
                     "--driver-manifest", driver or SCHEMAS / "driver_api.fbs",
                     "--runtime-manifest", runtime or SCHEMAS / "runtime_api.fbs",
-                    "--unsupported-manifest", unsupported or SCHEMAS / "unsupported.fbs", *WIRE)
+                    "--unsupported-manifest", unsupported or SCHEMAS / "unsupported.fbs",
+                    "--libraries", *APIS, "--frameworks", ROOT / "docs" / "parts" / "frameworks.md", *WIRE)

@@ -6,6 +6,7 @@ import unittest
 
 import support
 import cuda_headers
+import libraries
 from support import SCHEMAS, generate_api
 
 HEAD = 'include "attributes.fbs";\nnamespace avec.wire;\n'
@@ -130,6 +131,24 @@ class Toolkit(unittest.TestCase):
         committed = support.ROOT / "docs" / "cuda-support.md"
         self.assertTrue(committed.exists() and committed.read_text() == (self.out / "cuda-support.md").read_text(),
                         "docs/cuda-support.md is out of date: run cmake --build BUILD --target docs")
+
+    def test_the_committed_list_of_libraries_is_current(self):
+        every = libraries.Generator(libraries.read_all(support.APIS))
+        committed = support.ROOT / "docs" / "cuda-libraries.md"
+        self.assertTrue(committed.exists() and committed.read_text() == every.support(),
+                        "docs/cuda-libraries.md is out of date: run cmake --build BUILD --target docs")
+
+    def test_a_library_is_summed_up_by_how_its_functions_are_called(self):
+        path = self.out / "foo.api"
+        path.write_text('library foo = 60\nsoname libfoo.so.1\nstatus ok 0, not_initialized 1, alloc_failed 2, '
+                        'invalid_value 3, execution_failed 4, not_supported 5\n'
+                        'posted fooRun(handle: object foo, x: device) = 1\nquery hidden fooInside(n: out i32[1]) = 2\n'
+                        'local fooName\nalias fooGo = fooRun\nunsupported "too far away": fooFar\n')
+        summary = libraries.summary(libraries.read(path))
+        self.assertEqual((summary["done"], summary["total"]), (3, 4))
+        self.assertEqual(summary["counts"], [2, 0, 0, 0, 1])
+        self.assertEqual(summary["unsupported"], [("too far away", "`fooFar`", 1)])
+        self.assertFalse(summary["cpu"])
 
     def test_every_function_is_implemented_or_explained(self):
         self.assertEqual(generate_api(self.out).returncode, 0)

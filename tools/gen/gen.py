@@ -18,6 +18,7 @@ import jinja2
 import api
 import cuda_headers
 import golden
+import libraries
 import schema
 import simple
 
@@ -115,7 +116,9 @@ def make_api(arguments):
         render(out, name, versions=toolkit.versions)
     render(out, "cuda-support.md", toolkit=f"{toolkit.version // 1000}.{toolkit.version % 1000 // 10}",
            parts=[support_part("Driver API", driver, toolkit.driver_names, unsupported),
-                  support_part("Runtime API", runtime, toolkit.runtime_names, unsupported)])
+                  support_part("Runtime API", runtime, toolkit.runtime_names, unsupported)],
+           libraries=[libraries.summary(library) for library in libraries.read_all(arguments.libraries)],
+           frameworks=arguments.frameworks.read_text())
 
 
 def print_entries(arguments):
@@ -153,6 +156,8 @@ def main():
     command.add_argument("--driver-manifest", type=pathlib.Path, required=True)
     command.add_argument("--runtime-manifest", type=pathlib.Path, required=True)
     command.add_argument("--unsupported-manifest", type=pathlib.Path, required=True)
+    command.add_argument("--libraries", type=pathlib.Path, nargs="+", required=True, help="schemas/libraries/*.api")
+    command.add_argument("--frameworks", type=pathlib.Path, required=True, help="part of cuda-support.md, by hand")
     command.add_argument("schemas", type=pathlib.Path, nargs="+", help="attributes.fbs first")
     command = commands.add_parser("entries")
     command.set_defaults(run=print_entries)
@@ -163,7 +168,7 @@ def main():
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except (schema.SchemaError, cuda_headers.HeaderError) as error:
+    except (schema.SchemaError, cuda_headers.HeaderError, libraries.ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

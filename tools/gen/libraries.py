@@ -2,7 +2,7 @@
 """Generates the shims of CUDA libraries and the executor's side from schemas/libraries/*.api.
 
     libraries.py --out DIR FILE.api...   for each library: DIR/<name>_shim.cc, <name>_exports.map,
-                                         <name>_executor.cc; and library_descriptions.cc, libraries.md
+                                         <name>_executor.cc; and library_descriptions.cc, cuda-libraries.md
 
 What an .api file says is described in docs/adding-a-call.md, "A function of a CUDA library".
 """
@@ -499,18 +499,50 @@ class Generator:
         return "\n".join(lines)
 
     def support(self):
-        lines = []
+        """cuda-libraries.md: every function of every library."""
+        lines = ["# CUDA libraries, function by function", "", "Generated from `schemas/libraries/`; refresh with "
+                 "`cmake --build build/release --target docs`.", "What the words mean, and the sums: "
+                 "[cuda-support.md](cuda-support.md), \"CUDA libraries\". What is not", "implemented stands at the end of "
+                 "each library with its reason.", ""]
         for library in self.libraries:
-            done = [f for f in library.functions if not hidden(f)]
-            total = len(library.exports)
-            refused = sum(len(names) for _, names in library.unsupported)
-            lines += [f"## {library.soname}", "", f"{total - refused} of {total} exported functions are implemented: "
-                      f"{sum(f.mode == 'posted' for f in done)} posted, {sum(f.mode == 'learned' for f in done)} learned, "
-                      f"{sum(f.mode == 'query' for f in done)} remembered, {sum(f.mode == 'sync' for f in done)} waiting, "
-                      f"{len(library.locals) + len(library.aliases)} on the client.", ""]
+            lines += [f"## {library.soname}", "", "| function | mode |", "|---|---|"]
+            lines += [f"| `{name}` | {mode} |" for name, mode in modes(library)]
+            if library.unsupported:
+                lines += ["", "Not supported, and why:", "", "| reason | functions |", "|---|---|"]
             for reason, names in library.unsupported:
-                lines += [f"- {reason}: " + ", ".join(f"`{n}`" for n in names), ""]
+                lines.append(f"| {reason} | " + ", ".join(f"`{n}`" for n in sorted(names)) + " |")
+            lines.append("")
         return "\n".join(lines)
+
+
+WORDS = {"posted": "posted", "learned": "learned", "query": "remembered", "sync": "waits"}
+SHOWN = 6  # names of a group in a summary
+
+
+def modes(library):
+    """(name, mode in words) of every exported function that is implemented, sorted."""
+    by_name = {f.name: WORDS[f.mode] for f in library.functions if not hidden(f)}
+    by_name |= {name: "client" for name in library.locals}
+    for alias, target in library.aliases:
+        by_name[alias] = by_name[target]
+    return sorted(by_name.items())
+
+
+def summary(library):
+    """One library's part of cuda-support.md, for its template."""
+    every = modes(library)
+    groups = []
+    for reason, names in library.unsupported:
+        shown = sorted(names)[:SHOWN if len(names) > SHOWN + 2 else len(names)]
+        more = len(names) - len(shown)
+        groups.append((reason, ", ".join(f"`{n}`" for n in shown) + (f" and {more} more" if more else ""), len(names)))
+    return {"soname": library.soname, "total": len(library.exports), "done": len(every),
+            "counts": [sum(mode == word for _, mode in every) for word in (*WORDS.values(), "client")],
+            "cpu": bool(library.cpu), "anchor": re.sub(r"[^a-z0-9-]", "", library.soname.lower()), "unsupported": groups}
+
+
+def read_all(paths):
+    return sorted((read(path) for path in paths), key=lambda library: library.number)
 
 
 def exports_map(library):
@@ -541,7 +573,7 @@ def main():
     parser.add_argument("files", type=pathlib.Path, nargs="+")
     arguments = parser.parse_args()
     try:
-        libraries = sorted((read(path) for path in arguments.files), key=lambda library: library.number)
+        libraries = read_all(arguments.files)
         generator = Generator(libraries)
         for library in libraries:
             write(arguments.out / f"{library.stem}_shim.cc", generator.shim(library))
@@ -549,7 +581,7 @@ def main():
             write(arguments.out / f"{library.stem}_exports.map", exports_map(library))
             write(arguments.out / f"{library.stem}_kinds.h", kinds_header(library))
         write(arguments.out / "library_descriptions.cc", generator.descriptions())
-        write(arguments.out / "libraries.md", generator.support())
+        write(arguments.out / "cuda-libraries.md", generator.support())
     except ApiError as error:
         sys.exit(f"libraries.py: {error}")
 
