@@ -1,4 +1,5 @@
 // docs/wire.md shows bytes: here they are built.
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -57,7 +58,7 @@ FrameHeader header_of(FrameFlag flags, std::uint64_t sequence, std::uint64_t ack
 
 TEST_CASE("the bytes in docs/wire.md are those that go over the wire") {
   const auto blocks = blocks_of(AVEC_WIRE_DOCUMENT);
-  REQUIRE(blocks.size() == 8);
+  REQUIRE(blocks.size() == 10);
   CHECK(blocks[0] == joined(control_preamble()));
 
   const auto launch = header_of<LaunchKernel>(FrameFlag{}, 9, 4, 8);
@@ -81,4 +82,13 @@ TEST_CASE("the bytes in docs/wire.md are those that go over the wire") {
   const RemoteKey key{{7, 0xb7b6b5b4b3b2b1b0, 0xc7c6c5c4c3c2c1c0, 0xd7d6d5d4d3d2d1d0}};
   CHECK(blocks[6] == joined(StripeRequest{StripeRequest::kRead, 0, key, tcp::kStripePartBytes, tcp::kStripePartBytes}));
   CHECK(blocks[7] == joined(StripeReply{StripeReply::kDone, 0, tcp::kStripePartBytes}));
+
+  // cublasSaxpy_v2 is 280 of cuBLAS, which is 1: schemas/libraries/cublas.api.
+  const auto axpy = header_of<LibraryCall>(FrameFlag{}, 11, 5, 64);
+  const std::array<std::uint64_t, 8> words{0x21, 1024, 1, 0x40000000, 0x600000200000, 1, 0x600000201000, 1};
+  CHECK(blocks[8] == joined(axpy, LibraryCall(1, 280, 0, 2, 3), words));
+  CHECK(check_header(axpy, Sender::kClient));
+  const auto failed = header_of<LibraryFailed>(FrameFlag{}, 6, 11, 0);
+  CHECK(blocks[9] == joined(failed, LibraryFailed(1, 280, 13)));
+  CHECK(check_header(failed, Sender::kExecutor));
 }
