@@ -122,7 +122,11 @@ std::byte* LibraryArguments::take(std::uint64_t bytes) {
   }
   auto* at = reinterpret_cast<std::byte*>(words_.data() + next_);
   next_ += words;
-  return at;
+  // Words lie at multiples of 8; a complex number of doubles, and what holds one, is read from a multiple of 16.
+  if (bytes < kAlignment || reinterpret_cast<std::uintptr_t>(at) % kAlignment == 0) return at;
+  std::byte* aligned = buffer(bytes);
+  if (aligned != nullptr) std::memcpy(aligned, at, bytes);
+  return aligned;
 }
 
 std::byte* LibraryArguments::buffer(std::uint64_t bytes) {
@@ -131,7 +135,7 @@ std::byte* LibraryArguments::buffer(std::uint64_t bytes) {
     return nullptr;
   }
   total_ += padded(bytes);
-  buffers_.push_back(std::make_unique<std::uint64_t[]>(padded(bytes) / 8 + 1));
+  buffers_.push_back(std::make_unique<Aligned[]>(bytes / sizeof(Aligned) + 1));
   return reinterpret_cast<std::byte*>(buffers_.back().get());
 }
 

@@ -211,6 +211,11 @@ class LibraryArguments {
     if (malformed_ == nullptr) malformed_ = what;
     return 0;
   }
+  /// What the library gets lies as the most demanding type of its interface, cuDoubleComplex, must.
+  static constexpr std::size_t kAlignment = 16;
+  struct alignas(kAlignment) Aligned {
+    std::array<std::byte, kAlignment> bytes;
+  };
   std::byte* take(std::uint64_t bytes);
   std::byte* buffer(std::uint64_t bytes);
 
@@ -231,7 +236,7 @@ class LibraryArguments {
   };
   std::vector<Made> made_;
   std::vector<std::uint64_t> ended_;
-  std::vector<std::unique_ptr<std::uint64_t[]>> buffers_;
+  std::vector<std::unique_ptr<Aligned[]>> buffers_;
   std::vector<std::pair<const std::byte*, std::uint64_t>> outputs_;
   std::uint64_t total_ = 0;
 };

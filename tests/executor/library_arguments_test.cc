@@ -1,0 +1,67 @@
+// What a library gets of a call's words: where it lies, and what is refused.
+#include "support/catch.h"
+
+#include "executor/worker/libraries.h"
+
+namespace avec::worker {
+namespace {
+
+constexpr LibraryDescription kLibrary{1, "none", "libnone.so.1", nullptr, 0, 7, 15, nullptr, 0};
+
+struct Call {
+  explicit Call(std::vector<std::uint64_t> words)
+      : arguments(session, kLibrary, std::move(words), [](std::uint64_t) { return nullptr; }, [](std::uint64_t) { return nullptr; }) {}
+  SessionLibraries session;
+  LibraryArguments arguments;
+};
+
+bool aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
+
+TEST_CASE("a complex scalar of doubles lies at a multiple of 16 wherever its words are") {
+  for (std::size_t before = 0; before < 4; ++before) {
+    std::vector<std::uint64_t> words(before, 5);
+    words.insert(words.end(), {1, 0x3ff0000000000000, 0x4000000000000000});
+    Call call(words);
+    for (std::size_t i = 0; i < before; ++i) call.arguments.word();
+    const void* scalar = call.arguments.scalar(16);
+    REQUIRE(scalar != nullptr);
+    CHECK(aligned(scalar));
+    double parts[2];
+    std::memcpy(parts, scalar, sizeof parts);
+    CHECK(parts[0] == 1.0);
+    CHECK(parts[1] == 2.0);
+    CHECK(call.arguments.good());
+  }
+}
+
+TEST_CASE("arrays, results and scratch lie at multiples of 16, and what is written to an array comes back") {
+  Call call({9, 24, 1, 2, 3, 1});
+  call.arguments.word();
+  const LibraryArguments::Blob blob = call.arguments.in();
+  auto* data = static_cast<std::uint64_t*>(call.arguments.both(blob, 24));
+  REQUIRE(data != nullptr);
+  CHECK(aligned(data));
+  CHECK(data[2] == 3);
+  data[2] = 33;
+  auto* result = static_cast<std::uint64_t*>(call.arguments.out(call.arguments.wanted(), 8));
+  REQUIRE(result != nullptr);
+  CHECK(aligned(result));
+  *result = 44;
+  CHECK(aligned(call.arguments.scratch(1)));
+  CHECK(call.arguments.results() == std::vector<std::uint64_t>{1, 2, 33, 44});
+}
+
+TEST_CASE("what is longer than the frame is no argument") {
+  Call scalar({1, 0});
+  CHECK(scalar.arguments.scalar(16) == nullptr);
+  CHECK(scalar.arguments.malformed() != nullptr);
+  Call array({std::uint64_t{1} << 63, 0, 0});
+  CHECK(array.arguments.in().data == nullptr);
+  CHECK(array.arguments.malformed() != nullptr);
+  Call nothing({});
+  CHECK(nothing.arguments.value<int>() == 0);
+  CHECK(nothing.arguments.malformed() != nullptr);
+}
+
+}  // namespace
+}  // namespace avec::worker
