@@ -232,5 +232,75 @@ class Nvrtc(Case):
                 self.assertEqual(result.stdout.strip(), expected, result.stderr)
 
 
+LINKS = r"""
+import ctypes, sys
+from ctypes import byref, c_char_p, c_size_t, c_uint, c_void_p
+library, inlined = ctypes.CDLL(sys.argv[1]), "inlined" in sys.argv
+print(next(l.split()[-1] for l in open("/proc/self/maps") if "libnvJitLink.so" in l))
+def function(name):  # as nvJitLink.h calls it, or by its plain name
+    return getattr(library, f"__nvJitLink{name}_13_0" if inlined else f"nvJitLink{name}")
+def create(*options):
+    link = c_void_p()
+    return link, function("Create")(byref(link), len(options), (c_char_p * len(options))(*options))
+def part(link, what):
+    size = c_size_t()
+    status = function(f"Get{what}Size")(link, byref(size))
+    if status != 0:
+        return status
+    buffer = ctypes.create_string_buffer(size.value)
+    assert function(f"Get{what}")(link, buffer) == 0
+    return buffer.raw
+def kernel(name, bytes):
+    return b".version 8.0\n.target sm_75\n.address_size 64\n.visible .entry %s(.param .u64 p) { .reg .b64 a; " \
+        b"ld.param.u64 a, [p]; st.global.u32 [a], 7; ret; }\n%s\0" % (name, b"/" * 2 + b"." * bytes)
+link, status = create(b"-arch=sm_75", b"-verbose")
+print("created", status, part(link, "LinkedCubin"), part(link, "ErrorLog"))
+one, two = kernel(b"one", 0), kernel(b"two", 7 << 20)
+open(sys.argv[-1] + "/two.ptx", "wb").write(two)
+print("added", function("AddData")(link, 2, one, c_size_t(len(one)), b"one.ptx"),
+      function("AddFile")(link, 2, (sys.argv[-1] + "/two.ptx").encode()), function("AddFile")(link, 2, b"/nowhere/three.ptx"))
+print("refused", function("AddData")(link, 1, b"no cubin", c_size_t(8), b"no.cubin"), function("AddData")(link, 2, None, c_size_t(0), None))
+print(next(l for l in part(link, "ErrorLog").decode().splitlines() if "no.cubin" in l or "CUBIN" in l))
+print("completed", function("Complete")(link))
+cubin = part(link, "LinkedCubin")
+assert cubin[:4] == b"\x7fELF" and b".text.one" in cubin and b".text.two" in cubin and len(cubin) > 4000
+print("size", len(cubin), "ptx", part(link, "LinkedPtx"), [l for l in part(link, "InfoLog").decode().splitlines() if "entry function" in l])
+print("ended", function("Destroy")(byref(link)), link.value, function("Destroy")(byref(link)), function("Complete")(None))
+link, status = create(b"-arch=sm_75", b"-bogus")
+print("bogus", status, part(link, "ErrorLog"))
+print(create()[1], create(b"-arch=sm_52")[1])
+if sys.argv[1].startswith("/") and "fallback" in sys.argv[1]:
+    assert function("Complete")(c_void_p(64)) == 3  # natively a crash
+major, minor = c_uint(), c_uint()
+print("version", library.nvJitLinkVersion(byref(major), byref(minor)), major.value, minor.value)
+"""
+
+
+class JitLink(Case):
+    """Linking needs no GPU either: both ways give the same statuses, logs and sizes as natively."""
+
+    def check(self, asked, expected, *more):
+        theirs = TOOLKIT / "libnvJitLink.so.13"
+        if not theirs.exists():
+            self.skipTest("no libnvJitLink.so.13 in the toolkit")
+        with scratch_folder() as folder:
+            result = run_avec(sys.executable, "-c", LINKS, str(asked), *more, str(folder), local=True, LD_LIBRARY_PATH="")
+            self.assert_succeeds(result)
+            native = subprocess.run([sys.executable, "-c", LINKS, str(theirs), *more, str(folder)], capture_output=True,
+                                    text=True, timeout=60, env=clean_environment())
+            self.assertEqual(native.returncode, 0, native.stderr)
+        where, *lines = result.stdout.splitlines()
+        self.assertEqual(pathlib.Path(where).resolve(), expected.resolve())
+        self.assertEqual(lines, native.stdout.splitlines()[1:])
+
+    def test_the_client_s_own_is_taken(self):
+        self.check(TOOLKIT / "libnvJitLink.so.13", TOOLKIT / "libnvJitLink.so.13")
+
+    def test_the_executor_s_serves_a_client_without_one(self):
+        for more in ((), ("inlined",)):
+            with self.subTest(more):
+                self.check(OURS / "fallback" / "libnvJitLink.so.13", OURS / "fallback" / "libnvJitLink.so.13", *more)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -10,8 +10,9 @@
 #include <mutex>
 #include <set>
 
-#include "client/context.h"
 #include "client/library_call.h"
+#include "intercept/libraries/keep_context.h"
+#include "libraries/texts.h"
 
 #pragma GCC diagnostic ignored "-Wmissing-declarations"
 
@@ -53,18 +54,6 @@ Program* find(void* handle) {
   const auto at = programs().find(static_cast<Program*>(handle));
   return at == programs().end() ? nullptr : *at;
 }
-
-/// NVRTC is no use of CUDA: the thread's current context stays as it is.
-class KeepContext {
- public:
-  KeepContext() : before_(avec::client::current_context) {}
-  ~KeepContext() { avec::client::current_context = before_; }
-  KeepContext(const KeepContext&) = delete;
-  KeepContext& operator=(const KeepContext&) = delete;
-
- private:
-  avec::client::Context* before_;
-};
 
 int compile(Program& program, const std::vector<std::string>& options) {
   std::string request;

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "executor/worker/libraries.h"
+#include "libraries/texts.h"
 
 using namespace avec::libraries;
 
