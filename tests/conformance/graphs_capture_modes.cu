@@ -116,6 +116,7 @@ CASE(a_capture_goes_on_in_a_graph) {
   int* memory = nullptr;
   NEED(cudaMalloc(&memory, 256));
   NEED(cudaMemset(memory, 0, 256));
+  NEED(cudaDeviceSynchronize());  // streams that do not wait for the default one follow
   cudaStream_t stream = make_stream();
   cudaGraph_t graph = nullptr, ended = nullptr;
   NEED(cudaGraphCreate(&graph, 0));

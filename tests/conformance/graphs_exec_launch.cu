@@ -16,6 +16,7 @@ static int* make_ints() {
   int* memory = nullptr;
   NEED(cudaMalloc(&memory, 256));
   NEED(cudaMemset(memory, 0, 256));
+  NEED(cudaDeviceSynchronize());  // streams that do not wait for the default one follow
   return memory;
 }
 

@@ -16,6 +16,7 @@ static int* device_ints(int count) {
   int* memory = nullptr;
   NEED(cudaMalloc(&memory, count * sizeof(int)));
   NEED(cudaMemset(memory, 0, count * sizeof(int)));
+  NEED(cudaDeviceSynchronize());  // streams that do not wait for the default one follow
   NEED(cudaDeviceSynchronize());
   return memory;
 }
