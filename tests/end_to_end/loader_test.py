@@ -97,6 +97,18 @@ assert os.wait()[1] == 0
         self.assertNotIn("libcuda", result.stdout)
 
 
+    def test_a_program_that_looks_for_a_device_file_finds_one(self):
+        looks = """
+import os
+for name in "nvidia0", "nvidiactl":
+    print(os.path.exists("/dev/" + name), os.access("/dev/" + name, os.R_OK))
+print(os.path.exists("/dev/nvidia999"), os.path.exists("/dev/avec-none"), os.path.isdir("/dev"))
+"""
+        result = run_avec(sys.executable, "-c", looks, local=True)
+        self.assert_succeeds(result)
+        self.assertEqual(result.stdout.splitlines(), ["True True", "True True", "False False True"])
+
+
 class OtherVersions(Case):
     """CUDA 12's runtime, as far as the loader sees it."""
 
@@ -206,6 +218,7 @@ class Nvrtc(Case):
             self.skipTest("no libnvrtc.so.13 in the toolkit")
         result = run_avec(sys.executable, "-c", COMPILES, str(asked), local=True, LD_LIBRARY_PATH="")
         self.assert_succeeds(result)
+        self.assertEqual(result.stderr, "")
         where, value = result.stdout.splitlines()
         self.assertEqual(value, "40")
         self.assertEqual(pathlib.Path(where).resolve(), expected.resolve())

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "base/settings.h"
 #include "client/status.h"
@@ -43,6 +44,10 @@ void say_needs_nvidias_driver(const void* caller) {
   static auto* told = new std::set<const void*>;  // never freed: called from destructors too
   Dl_info info{};
   if (::dladdr(caller, &info) == 0 || info.dli_fname == nullptr) return;
+  // A compiler asks too, and does without.
+  const std::string_view path = info.dli_fname;
+  const std::string_view file = path.substr(path.rfind('/') + 1);
+  if (file.starts_with("libnvrtc.") || file.starts_with("libnvJitLink.")) return;
   {
     const std::scoped_lock lock(mutex);
     if (!told->insert(info.dli_fbase).second) return;

@@ -70,7 +70,9 @@ struct Survey {
 
 Survey survey(const std::vector<Symbol>& symbols) {
   Survey result;
+  bool older_name = false, insides = false;  // insides: cudart's own functions that nobody calls from outside
   for (const Symbol& symbol : symbols) {
+    if (symbol.name.starts_with("libcudart_static_") || symbol.name.starts_with("__cudart")) insides = true;
     if (!is_cudart_name(symbol.name)) continue;
     if (!symbol.defined) {
       if (symbol.name == "__cudaRegisterFatBinary" || symbol.name == "cudaMalloc")
@@ -80,8 +82,11 @@ Survey survey(const std::vector<Symbol>& symbols) {
     if (!symbol.function) continue;
     if (symbol.name == "__cudaRegisterFatBinary" || symbol.name == "cudaGetLastError")
       result.static_cudart = true;
-    if (symbol.name == "cudaGetDeviceProperties_v2") result.older_cudart = true;
+    if (symbol.name == "cudaGetDeviceProperties_v2") older_name = true;
   }
+  // XLA defines every function of cudart to look it up in the shared one when it is called: nothing to redirect.
+  result.older_cudart = older_name && insides;
+  if (older_name && !insides) result.static_cudart = false;
   return result;
 }
 

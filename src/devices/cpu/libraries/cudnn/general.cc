@@ -11,8 +11,8 @@ namespace avec::cpu_libraries::cudnn {
 
 namespace {
 
-// The version whose API this is.
-constexpr int kMajor = 9, kMinor = 10, kPatch = 0;
+// The version whose API this is. Frameworks refuse one below that of their build.
+constexpr int kMajor = 9, kMinor = 19, kPatch = 0;
 constexpr std::size_t kCudartVersion = 13000;
 
 thread_local std::string last_error;
