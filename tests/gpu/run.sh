@@ -3,7 +3,7 @@
 # errors; the benchmarks beside native CUDA. Runs in parts, each under 8 minutes:
 #
 #   tests/gpu/run.sh [--build FOLDER] [--out FOLDER] [part ...]      parts: examples networks errors programs libraries
-#                                                                conformance bench evaluation pytorch torch_speed
+#                                                                conformance bench evaluation pytorch torch_speed frameworks
 #
 # The build folder may come from another machine (stripped binaries are enough); see
 # tests/gpu/pack.sh. Prints a short table last; exit status 1 when anything failed.
@@ -85,6 +85,28 @@ part_pytorch() {
   done
 }
 
+# CuPy, Numba, JAX and Triton, as far as the Python that $PYTHON names has them. A step that fails natively fails
+# through avec as well, in the same words.
+part_frameworks() {
+  local python=${PYTHON:-python3} name program native remote same
+  export AVEC_LIBRARY_PATH; AVEC_LIBRARY_PATH=$(torch_libraries)
+  export NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS=0 NUMBA_CUDA_WARN_ON_IMPLICIT_COPY=0 PYTHONDONTWRITEBYTECODE=1
+  for name in ${FRAMEWORKS:-cupy numba jax triton}; do
+    if ! "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$name') is None)" 2>"$out/$name.err"; then
+      note "$name" ok "not installed"
+      continue
+    fi
+    program="$here/tests/gpu/frameworks/${name}_smoke.py"
+    timeout 200 "$python" "$program" >"$out/$name.native" 2>"$out/$name.native.err"; native=$?
+    timeout 200 "$avec" run --local --device cuda -- "$python" "$program" >"$out/$name.avec" 2>"$out/$name.avec.err"; remote=$?
+    same=$(grep -c . "$out/$name.native")
+    if [ "$same" -lt 3 ]; then note "$name" FAIL "natively: status $native, $(tail -1 "$out/$name.native.err")"
+    elif ! cmp -s "$out/$name.native" "$out/$name.avec"; then
+      note "$name" FAIL "status $remote, output differs: $(diff "$out/$name.native" "$out/$name.avec" | sed -n 2p) $(tail -1 "$out/$name.avec.err")"
+    else note "$name" ok "the same output, $same lines; failed natively too: $(grep -c ': failed: ' "$out/$name.native")"; fi
+  done
+}
+
 part_torch_speed() {
   local python=${PYTHON:-python3} kind
   export AVEC_LIBRARY_PATH; AVEC_LIBRARY_PATH=$(torch_libraries)
@@ -159,8 +181,8 @@ if ! nvidia-smi -L >"$out/gpus.txt" 2>&1; then
 fi
 for part in "${parts[@]}"; do
   case "$part" in
-    examples | networks | errors | programs | libraries | conformance | bench | evaluation | pytorch | torch_speed) "part_$part" ;;
-    *) echo "unknown part $part; parts: examples networks errors programs libraries conformance bench evaluation pytorch torch_speed" >&2; exit 2 ;;
+    examples | networks | errors | programs | libraries | conformance | bench | evaluation | pytorch | torch_speed | frameworks) "part_$part" ;;
+    *) echo "unknown part $part; parts: examples networks errors programs libraries conformance bench evaluation pytorch torch_speed frameworks" >&2; exit 2 ;;
   esac
 done
 echo
