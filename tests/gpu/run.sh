@@ -45,6 +45,18 @@ compare() {  # name, command...
   fi
 }
 
+# The same for programs of many steps, which go on after one that fails: that step then fails both ways, in the same words.
+compare_steps() {  # name, command...
+  local name=$1; shift
+  timeout 200 "$@" >"$out/$name.native" 2>"$out/$name.native.err"; local native=$?
+  timeout 200 "$avec" run --local --device cuda -- "$@" >"$out/$name.avec" 2>"$out/$name.avec.err"; local remote=$?
+  local lines; lines=$(grep -c . "$out/$name.native")
+  if [ "$lines" -lt 3 ]; then note "$name" FAIL "natively: status $native, $(tail -1 "$out/$name.native.err")"
+  elif ! cmp -s "$out/$name.native" "$out/$name.avec"; then
+    note "$name" FAIL "status $remote, output differs: $(diff "$out/$name.native" "$out/$name.avec" | sed -n 2p)"
+  else note "$name" ok "the same $lines lines; steps that fail natively too: $(grep -c ': failed: ' "$out/$name.native")"; fi
+}
+
 part_examples() {
   for name in vector_add convnet streams threads; do compare "$name" "$build/examples/$name"; done
   compare edges "$build/examples/edges" "$here/examples/coffee.png" "$out/edges.png"
@@ -83,27 +95,18 @@ part_pytorch() {
   for name in ${TORCH_CASES:-$("$python" "$here/tests/gpu/pytorch/cases.py" --list)}; do
     compare "torch-$name" "$python" "$here/tests/gpu/pytorch/cases.py" "$name"
   done
+  if [ -z "${TORCH_CASES:-}" ]; then compare_steps torch-opinfo "$python" "$here/tests/gpu/pytorch/opinfo.py"; fi
 }
 
-# CuPy, Numba, JAX and Triton, as far as the Python that $PYTHON names has them. A step that fails natively fails
-# through avec as well, in the same words.
+# CuPy, Numba, JAX and Triton, as far as the Python that $PYTHON names has them.
 part_frameworks() {
-  local python=${PYTHON:-python3} name program native remote same
+  local python=${PYTHON:-python3} name
   export AVEC_LIBRARY_PATH; AVEC_LIBRARY_PATH=$(torch_libraries)
   export NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS=0 NUMBA_CUDA_WARN_ON_IMPLICIT_COPY=0 PYTHONDONTWRITEBYTECODE=1
   for name in ${FRAMEWORKS:-cupy numba jax triton}; do
-    if ! "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$name') is None)" 2>"$out/$name.err"; then
-      note "$name" ok "not installed"
-      continue
-    fi
-    program="$here/tests/gpu/frameworks/${name}_smoke.py"
-    timeout 200 "$python" "$program" >"$out/$name.native" 2>"$out/$name.native.err"; native=$?
-    timeout 200 "$avec" run --local --device cuda -- "$python" "$program" >"$out/$name.avec" 2>"$out/$name.avec.err"; remote=$?
-    same=$(grep -c . "$out/$name.native")
-    if [ "$same" -lt 3 ]; then note "$name" FAIL "natively: status $native, $(tail -1 "$out/$name.native.err")"
-    elif ! cmp -s "$out/$name.native" "$out/$name.avec"; then
-      note "$name" FAIL "status $remote, output differs: $(diff "$out/$name.native" "$out/$name.avec" | sed -n 2p) $(tail -1 "$out/$name.avec.err")"
-    else note "$name" ok "the same output, $same lines; failed natively too: $(grep -c ': failed: ' "$out/$name.native")"; fi
+    if "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$name') is None)" 2>"$out/$name.err"; then
+      compare_steps "$name" "$python" "$here/tests/gpu/frameworks/${name}_smoke.py"
+    else note "$name" ok "not installed"; fi
   done
 }
 
