@@ -142,6 +142,29 @@ class OtherVersions(Case):
         self.assertEqual((result.stdout, result.stderr), ("not there\n", ""))
 
 
+class StaticRuntimes(Case):
+    """What a library with cudart's functions in itself is told, by the names of functions that it has."""
+
+    def lines(self, *inner):
+        names = ("cudaGetDeviceProperties_v2", "cudaGetLastError", *inner)
+        with scratch_folder() as folder:
+            (folder / "library.c").write_text("".join(f"int {name}(void) {{ return 7; }}\n" for name in names))
+            subprocess.run([CC, "-shared", "-fPIC", "-o", folder / "library.so", folder / "library.c"], check=True, timeout=60)
+            loads = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).cudaGetLastError())"
+            result = run_avec(sys.executable, "-c", loads, str(folder / "library.so"), local=True)
+        self.assert_succeeds(result)
+        self.assertEqual(result.stdout, "7\n")
+        return result.stderr.splitlines()
+
+    def test_one_of_cuda_12_is_named(self):
+        lines = self.lines("libcudart_static_0123456789abcdef")
+        self.assertEqual(len(lines), 1)
+        self.assertIn("library.so carries the CUDA runtime of a toolkit before 13", lines[0])
+
+    def test_functions_that_only_look_up_the_shared_one_are_left_alone(self):
+        self.assertEqual(self.lines(), [])
+
+
 class NvidiasLibraries(Case):
     def test_one_that_avec_does_not_have_is_named_when_it_is_called_and_not_before(self):
         # Links the runtime statically and has no symbol table, as NVIDIA's libraries have none.
