@@ -129,6 +129,9 @@ print("passed")
 assert ml.nvmlDeviceGetTemperature(device, 0, byref(number)) == 3
 assert ml.nvmlDeviceGetPowerUsage(device, byref(number)) == 3
 assert ml.nvmlDeviceGetUtilizationRates(device, (c_uint * 2)()) == 3
+for link in "CurrPcieLinkGeneration", "CurrPcieLinkWidth", "MaxPcieLinkGeneration", "MaxPcieLinkWidth":
+    ask = getattr(ml, f"nvmlDeviceGet{link}")
+    assert ask(device, byref(number)) == 3 and ask(device, None) == 2 and ask(None, byref(number)) == 2
 assert ml.nvmlDeviceGetNvLinkState(device, 0, byref(number)) == 3
 assert ml.nvmlDeviceSetPersistenceMode(device, 1) == 3
 assert ml.nvmlErrorString(3) == b"Not Supported"

@@ -39,6 +39,10 @@ int avec_nvml_highest_clock(const void* device, std::int32_t which, std::uint32_
 int avec_nvml_fan(const void* device, std::uint32_t* percent);
 int avec_nvml_performance(const void* device, std::int32_t* state);
 int avec_nvml_driver(void* text, std::uint32_t bytes);
+int avec_nvml_pcie_generation(const void* device, std::uint32_t* generation);
+int avec_nvml_pcie_width(const void* device, std::uint32_t* lanes);
+int avec_nvml_pcie_highest_generation(const void* device, std::uint32_t* generation);
+int avec_nvml_pcie_highest_width(const void* device, std::uint32_t* lanes);
 }
 
 namespace {
@@ -504,6 +508,18 @@ int nvmlDeviceGetFanSpeed(const void* handle, unsigned* percent) {
 }
 int nvmlDeviceGetPerformanceState(const void* handle, int* state) {
   return ask_executor(handle, state, [&](const void* device) { return avec_nvml_performance(device, state); });
+}
+int nvmlDeviceGetCurrPcieLinkGeneration(const void* handle, unsigned* generation) {
+  return ask_executor(handle, generation, [&](const void* device) { return avec_nvml_pcie_generation(device, generation); });
+}
+int nvmlDeviceGetCurrPcieLinkWidth(const void* handle, unsigned* lanes) {
+  return ask_executor(handle, lanes, [&](const void* device) { return avec_nvml_pcie_width(device, lanes); });
+}
+int nvmlDeviceGetMaxPcieLinkGeneration(const void* handle, unsigned* generation) {
+  return ask_executor(handle, generation, [&](const void* device) { return avec_nvml_pcie_highest_generation(device, generation); });
+}
+int nvmlDeviceGetMaxPcieLinkWidth(const void* handle, unsigned* lanes) {
+  return ask_executor(handle, lanes, [&](const void* device) { return avec_nvml_pcie_highest_width(device, lanes); });
 }
 int nvmlDeviceGetPowerState(const void* handle, int* state) { return nvmlDeviceGetPerformanceState(handle, state); }
 
