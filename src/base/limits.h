@@ -28,7 +28,7 @@ inline constexpr std::uint32_t kMaxTableDepth = 16;
 inline constexpr std::size_t kInlinePayloadBytes = 64u << 10;
 /// Payload from this on takes the stripes of a TCP connection, which costs a round trip more than the
 /// stream does; smaller payload stays in the stream.
-inline constexpr std::size_t kStripedBytes = std::size_t{1} << 20;
+inline constexpr std::size_t kStripedBytes = std::size_t{512} << 10;
 /// Where nobody says how many: no stripes on a link whose round trip is longer.
 inline constexpr auto kStripedRoundTrip = 1ms;
 /// Stripes of one connection: each takes a thread at either end.

@@ -43,7 +43,7 @@ constexpr std::array kTable{
     Setting{"spare-workers", kUnsigned, kExecutor, "1", "", "Workers started ahead of their sessions, each with a context on the first device, so that sessions begin at once, 0 to 64."},
     Setting{"spin", kMicroseconds, kBoth, "50", "", "How long an adaptive waiter polls before it sleeps, us."},
     Setting{"stats", kText, kClient, "", "", "1: print at exit what each CUDA function cost, on stderr; otherwise the file to write, JSON when it ends in .json."},
-    Setting{"tcp-streams", kUnsigned, kClient, "0", "", "TCP connections for payload of 1 MiB and more, 1 to 16; 1: that of the calls alone, 0: up to 4 by the number of cores, 1 where the round trip is over 1 ms."},
+    Setting{"tcp-streams", kUnsigned, kClient, "0", "", "TCP connections for payload of 512 KiB and more, 1 to 16; 1: that of the calls alone, 0: up to 4 by the number of cores, 1 where the round trip is over 1 ms."},
     Setting{"token-file", kPath, kBoth, "", "", "File with the secret shared by client and executor."},
     Setting{"trace", kText, kClient, "", "", "File to write at exit for ui.perfetto.dev: calls, wire, executor and device; %p in it becomes the process id."},
     Setting{"wait", kChoice, kBoth, "adaptive", "spin|adaptive|block", "How a thread waits for its peer."},

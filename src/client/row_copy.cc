@@ -12,6 +12,7 @@
 #include "client/context.h"
 #include "client/graph_nodes.h"
 #include "client/memory.h"
+#include "client/progress.h"
 #include "client/status.h"
 #include "client/stream.h"
 #include "session/session.h"
@@ -159,6 +160,14 @@ CUresult RowCopy::settle(const Side& side) {
   return to_cuda(session_.wait_for_destination(side.host(), side.host() + extent));
 }
 
+/// The bytes of a download are here. So is then all that the stream was given before it: whoever
+/// synchronises next need not ask.
+CUresult RowCopy::arrived(const Result<>& reply, std::uint64_t download) {
+  const CUresult result = arrived(reply);
+  if (result == CUDA_SUCCESS) learn(stream_, download);
+  return result;
+}
+
 CUresult RowCopy::arrived(const Result<>& reply) {
   Context& context = *stream_.context;
   const CUresult own = to_cuda(reply);
@@ -272,7 +281,7 @@ CUresult RowCopy::from_device_through_stream(bool waits) {
     note_download(stream_, {*pending, destination_.host(), destination_.host() + shape_.bytes()});
     return CUDA_SUCCESS;
   }
-  if (shape_.bytes() <= limits::kChunkBytes) return arrived(session_.wait_deferred(*pending));
+  if (shape_.bytes() <= limits::kChunkBytes) return arrived(session_.wait_deferred(*pending), *pending);
   // The status of an answer in several chunks leaves before its last bytes: whether the device
   // failed meanwhile is known from what follows them, in the same round trip.
   const CUresult after = synchronize(stream_);
@@ -334,7 +343,7 @@ std::optional<CUresult> RowCopy::download_to(const Side& host, bool waits) {
                                         to_wire(named->key), named->offset));
   if (!pending) return to_cuda(pending.error());
   // The answer comes when all bytes are here: its status is that of all of them.
-  if (waits) return arrived(session_.wait_deferred(*pending));
+  if (waits) return arrived(session_.wait_deferred(*pending), *pending);
   note_download(stream_, {*pending, host.host(), host.host() + shape_.bytes()});
   return CUDA_SUCCESS;
 }

@@ -82,6 +82,7 @@ class RowCopy {
 
   CUresult settle(const Side& side);
   CUresult arrived(const Result<>& reply);
+  CUresult arrived(const Result<>& reply, std::uint64_t download);
 
   Stream& stream_;
   session::Session& session_;

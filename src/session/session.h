@@ -113,7 +113,7 @@ struct Callbacks {
   std::function<void(const std::string& what)> notice;
 };
 
-/// Names a deferred call (CopyFromDevice posted) until its reply has come.
+/// Names a deferred call (CopyFromDevice posted) until its reply has come: the number of its frame.
 using Pending = std::uint64_t;
 
 /// Who learns that a deferred call failed.

@@ -4,6 +4,7 @@
 
 #include "client/event.h"
 #include "client/memory.h"
+#include "client/progress.h"
 #include "client/stream.h"
 #include "fake_session.h"
 #include "support/catch.h"
@@ -127,6 +128,23 @@ TEST_CASE("rows with a pitch on the host arrive tight and go back into their pla
   CHECK(copy_2d(back, nullptr, kSynchronous) == CUDA_ERROR_INVALID_VALUE);
   back.srcMemoryType = CU_MEMORYTYPE_ARRAY;
   CHECK(copy_2d(back, nullptr, kSynchronous) == CUDA_ERROR_INVALID_HANDLE);  // no array
+}
+
+TEST_CASE("a copy from the device that has arrived spares the synchronisation behind it, until more work comes") {
+  Fixture f;
+  DeviceBuffer buffer(64);
+  char pageable[64];
+  CUstream stream;
+  REQUIRE(stream_create(&stream, CU_STREAM_NON_BLOCKING, 0) == CUDA_SUCCESS);
+  REQUIRE(copy_from_device(pageable, buffer.address, 64, stream, kAsynchronous) == CUDA_SUCCESS);
+  end_work();
+  const auto before = f.session->round_trips;
+  CHECK(stream_synchronize(stream) == CUDA_SUCCESS);
+  CHECK(f.session->round_trips == before);
+  REQUIRE(copy_to_device(buffer.address, pageable, 64, stream, kAsynchronous) == CUDA_SUCCESS);
+  end_work();
+  CHECK(stream_synchronize(stream) == CUDA_SUCCESS);
+  CHECK(f.session->round_trips == before + 1);
 }
 
 TEST_CASE("an asynchronous copy into pinned memory does not wait, into pageable memory it does") {

@@ -127,7 +127,7 @@ Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, C
     const auto create = frame.as<wire::MemCreate>();
     keep(std::move(frame));
     const std::scoped_lock lock(mutex_);
-    const session::Pending pending = ++last_pending_;
+    const session::Pending pending = sent;
     if (create.bytes() > memory_left) {
       failed_[pending] = CUDA_ERROR_OUT_OF_MEMORY;
     } else {
@@ -142,7 +142,7 @@ Result<session::Pending> FakeSession::post_deferred_frame(wire::Opcode opcode, C
       destination[row * copy.width() + i] = memory[copy.source() + row * copy.pitch() + i];
   }
   keep(std::move(frame));
-  return session::Pending{1};
+  return session::Pending{sent};
 }
 
 // ---- copies by reference -------------------------------------------------------------
@@ -205,7 +205,7 @@ Result<session::Pending> FakeSession::post_reference_frame(wire::Opcode opcode, 
   ++references;
   one_sided_bytes += reference.memory.size();
   copied += reference.copied;
-  const Held held{++last_pending_, frame, reference};
+  const Held held{++sent, frame, reference};
   frames_.push_back(std::move(frame));
   if (references_linger) {
     held_.push_back(held);

@@ -152,7 +152,6 @@ class FakeSession : public session::Session {
   std::vector<std::array<std::uint8_t, 32>> images_;
   std::uint64_t posted_ = 0;
   std::deque<Held> held_;
-  session::Pending last_pending_ = 1;
   std::map<session::Pending, int> failed_;
   RemoteKey slots_;
 };

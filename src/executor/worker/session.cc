@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 // Naps while the device works and nothing else happens: from what an event takes to become
 // known, a small part of the time that the work has taken already, to what nobody notices.
 constexpr auto kShortestNap = 20us;
-constexpr int kNapPart = 64;
+constexpr int kNapPart = 256;
 constexpr auto kLongestNap = 1000us;
 // A sleeping session looks around this often, should a wake-up ever be lost.
 constexpr auto kLongestSleep = 10s;

@@ -20,6 +20,13 @@ namespace {
 constexpr TransportError kNonsense{TransportErrc::kReset, EPROTO};
 constexpr TransportError kNotAllowed{TransportErrc::kInternal, EACCES};
 
+/// Bytes of each part but the last: as many parts for every stripe.
+std::size_t part_bytes(std::size_t bytes, std::size_t stripes) {
+  const std::size_t rounds = (bytes + stripes * kStripePartBytes - 1) / (stripes * kStripePartBytes);
+  const std::size_t part = (bytes + stripes * rounds - 1) / (stripes * rounds);
+  return (part + kStripePartUnit - 1) / kStripePartUnit * kStripePartUnit;
+}
+
 bool would_block(int os_error) { return os_error == EAGAIN || os_error == EWOULDBLOCK || os_error == EINTR; }
 
 }  // namespace
@@ -271,10 +278,11 @@ IoResult PeerStripes::begin(std::uint32_t kind, const RemoteKey& key, std::uint6
   try {
     auto access = std::make_shared<Access>();
     access->token = token;
-    access->parts = (here.size() + kStripePartBytes - 1) / kStripePartBytes;
+    const std::size_t part_size = part_bytes(here.size(), usable.size());
+    access->parts = (here.size() + part_size - 1) / part_size;
     under_way_.push_back(access);
-    for (std::size_t at = 0; at < here.size(); at += kStripePartBytes) {
-      const auto bytes = here.subspan(at, std::min(kStripePartBytes, here.size() - at));
+    for (std::size_t at = 0; at < here.size(); at += part_size) {
+      const auto bytes = here.subspan(at, std::min(part_size, here.size() - at));
       Part part{access, {kind, 0, key, offset + at, bytes.size()}, bytes};
       auto* const stripe = *std::min_element(usable.begin(), usable.end(), [](const auto* a, const auto* b) {
         return a->queued_bytes < b->queued_bytes;

@@ -36,9 +36,11 @@ namespace avec::tcp {
 
 /// How many stripes one connection has at most.
 inline constexpr unsigned kMaxStripes = limits::kMaxTcpStreams;
-/// Bytes of one part, and of the largest that is answered. Small enough that four stripes work at
-/// one chunk of the executor's, large enough that a system call and a wake-up do not show.
+/// Bytes of one part at most, and of the largest that is answered. Small enough that four stripes work
+/// at one chunk of the executor's, large enough that a system call and a wake-up do not show.
 inline constexpr std::size_t kStripePartBytes = 512 << 10;
+/// Parts are of equal size, a multiple of this, so that all stripes end at about the same time.
+inline constexpr std::size_t kStripePartUnit = 64 << 10;
 inline constexpr std::uint64_t kMaxStripePart = 16 << 20;
 /// Accesses of the executor under way; one more would block.
 inline constexpr std::size_t kMaxStripeAccesses = 64;
