@@ -168,15 +168,15 @@ void Engine::finish_post() {
   // A driver that does not sleep sees the frame by itself.
   if (progress_asleep_ && !send_here && (!role_taken_ || driver_asleep_)) [[unlikely]] {
     // The first call after a pause is sent at once from here, which costs less than waking a
-    // thread to do it. When more follow, that thread is worth its wake.
+    // thread to do it. When more follow, that thread is worth its wake; until it runs, which may
+    // take longer than a call, this one too is sent from here.
     const auto now = steady_clock::now();
-    if (now - last_lone_post_ < kLonePost || send_blocked_) {
-      kick = true;
-      progress_asleep_ = false;
-    } else if (role_taken_) {
+    kick = now - last_lone_post_ < kLonePost || send_blocked_;
+    if (kick) progress_asleep_ = false;
+    if (!role_taken_) {
+      send_here = !send_blocked_;
+    } else if (!kick) {
       wake_driver();
-    } else {
-      send_here = true;
     }
     last_lone_post_ = now;
   }
