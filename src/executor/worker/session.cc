@@ -22,8 +22,6 @@ using namespace std::chrono_literals;
 constexpr auto kShortestNap = 20us;
 constexpr int kNapPart = 256;
 constexpr auto kLongestNap = 1000us;
-// An adaptive session polls so many times as long while one-sided accesses are under way.
-constexpr int kAccessSpin = 10;
 // A sleeping session looks around this often, should a wake-up ever be lost.
 constexpr auto kLongestSleep = 10s;
 // How long the peer may take to read the reason for which its session is closed.
@@ -332,10 +330,8 @@ void Session::sleep_or_spin(bool progress) {
     woken_ = false;
     return;
   }
-  // What moves by one-sided access is here soon, and what waits for it is issued by this thread.
-  const auto spin = accesses_.idle() ? options_.spin : kAccessSpin * options_.spin;
   if (options_.wait_mode == WaitMode::kSpin ||
-      (options_.wait_mode == WaitMode::kAdaptive && now - quiet_since_ < spin)) {
+      (options_.wait_mode == WaitMode::kAdaptive && now - quiet_since_ < options_.spin)) {
     relax();
     return;
   }

@@ -41,7 +41,6 @@ struct PeerStripes::Part {
   std::shared_ptr<Access> access;
   StripeRequest request;
   MutableBytes here;  // a write only reads it
-  bool asked = false;  // its request has left already
   bool writes() const { return request.kind == StripeRequest::kWrite; }
 };
 
@@ -61,23 +60,6 @@ class PeerStripes::Stripe {
   void give(Part part) {
     queued_bytes += part.here.size();
     queued_.push_back(std::move(part));
-  }
-  /// After some were given. An idle stripe's are asked for from this thread, which is sooner than its own
-  /// wakes: the answer wakes that one. Writes, and what finds no room, are left to it.
-  void given() {
-    if (queued_.empty()) return;
-    std::size_t bytes = 0;
-    for (const Part& part : queued_) bytes += part.here.size();
-    if (bytes != queued_bytes || !said_ready_) return tell();  // it is at work
-    for (Part& part : queued_) {
-      if (part.asked) continue;
-      if (part.writes()) return tell();
-      const auto sent = ::send(socket_.get(), &part.request, sizeof part.request, MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (sent < 0) return tell();
-      part.asked = true;
-      if (sent == sizeof part.request) continue;
-      return shut_down();  // half a request on an idle socket: the stripe's thread finds it broken
-    }
   }
   void tell() { signal_wake(event_.get()); }
   void shut_down() {
@@ -99,9 +81,7 @@ class PeerStripes::Stripe {
 
   PeerStripes& all_;
   const Descriptor socket_, event_;
-  // With the mutex.
-  std::deque<Part> queued_;
-  bool said_ready_ = false;  // before that nothing else may be sent
+  std::deque<Part> queued_;  // with the mutex
 
   // The thread's own.
   std::deque<Part> parts_;     // first those whose request has left, in order
@@ -143,18 +123,13 @@ void PeerStripes::Stripe::say_ready(TransportError& error) {
   // Nothing was sent before: there is room.
   if (::send(socket_.get(), &ready, sizeof ready, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof ready)
     error = {TransportErrc::kClosed, 0};
-  const std::unique_lock lock(all_.mutex_);
-  said_ready_ = true;
 }
 
 /// False: the connection is over.
 bool PeerStripes::Stripe::take_queued() {
   const std::unique_lock lock(all_.mutex_);
   if (all_.over()) return false;
-  for (auto& part : queued_) {
-    if (part.asked) ++requested_;  // to an idle stripe: all before it have been answered
-    parts_.push_back(std::move(part));
-  }
+  for (auto& part : queued_) parts_.push_back(std::move(part));
   queued_.clear();
   return true;
 }
@@ -193,8 +168,8 @@ bool PeerStripes::Stripe::receive_reply(TransportError& error) {
     error = {TransportErrc::kClosed, 0};
   } else if (got < 0) {
     if (!would_block(errno)) error = stream_error(errno);
-  } else if (requested_ == 0 && !(take_queued() && requested_ != 0)) {
-    error = kNonsense;  // an answer to nothing, nor to what was asked for meanwhile
+  } else if (requested_ == 0) {
+    error = kNonsense;  // an answer to nothing
   } else {
     reply_got_ += static_cast<std::size_t>(got);
     if (reply_got_ < sizeof reply_) return true;
@@ -313,8 +288,8 @@ IoResult PeerStripes::begin(std::uint32_t kind, const RemoteKey& key, std::uint6
         return a->queued_bytes < b->queued_bytes;
       });
       stripe->give(std::move(part));
+      stripe->tell();
     }
-    for (Stripe* const stripe : usable) stripe->given();
     return {here.size(), {}};
   } catch (const std::bad_alloc&) {
     break_with({TransportErrc::kResources, ENOMEM});
