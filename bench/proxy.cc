@@ -45,8 +45,8 @@ std::expected<tcp::endpoint, std::string> resolve(asio::io_context& context, con
 // completes later holds the connection (`owner`) alive.
 class Flow {
  public:
-  Flow(tcp::socket& from, tcp::socket& to, const Proxy::Options& options, std::uint64_t seed)
-      : from_(from), to_(to), line_(options.shape, added(options), seed), grain_(line_.grain()) {}
+  Flow(tcp::socket& from, tcp::socket& to, const Proxy::Options& options, std::uint64_t seed, Bandwidth& bandwidth)
+      : from_(from), to_(to), line_(options.shape, added(options), seed, &bandwidth), grain_(line_.grain()) {}
 
   void open_at(Clock::time_point time) { line_.open_at(time); }
 
@@ -137,11 +137,12 @@ class Flow {
 };
 
 struct Relayed : std::enable_shared_from_this<Relayed> {
-  Relayed(asio::io_context& context, const Proxy::Options& options, std::uint64_t seed)
+  Relayed(asio::io_context& context, const Proxy::Options& options, std::uint64_t seed, Bandwidth& up_rate,
+          Bandwidth& down_rate)
       : client(context),
         server(context),
-        up(client, server, options, seed),
-        down(server, client, options, seed + 1) {}
+        up(client, server, options, seed, up_rate),
+        down(server, client, options, seed + 1, down_rate) {}
   tcp::socket client, server;
   Flow up, down;
 };
@@ -200,7 +201,7 @@ class ProxyOverAsio final : public Proxy {
 
  private:
   void accept() {
-    auto relayed = std::make_shared<Relayed>(context_, options_, options_.seed + 2 * ++accepted_);
+    auto relayed = std::make_shared<Relayed>(context_, options_, options_.seed + 2 * ++accepted_, up_, down_);
     acceptor_.async_accept(relayed->client, [this, relayed](asio::error_code error) {
       if (!error && relayed_.size() < kMostConnections) onward(relayed);
       if (error != asio::error::operation_aborted) accept();
@@ -225,6 +226,7 @@ class ProxyOverAsio final : public Proxy {
   }
 
   const Options options_;
+  Bandwidth up_, down_;  // of all connections together
   asio::io_context context_{1};
   tcp::acceptor acceptor_;
   asio::steady_timer timer_;

@@ -153,12 +153,15 @@ bool shapes(const sim::Shape& shape) {
 }
 
 Line::Time Line::out(Time now, std::size_t bytes, bool followed) {
-  free_ = std::max(now, free_);
+  nanoseconds takes{};
   if (shape_.bytes_per_second > 0) {
-    free_ += nanoseconds(static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 /
-                                                   static_cast<double>(shape_.bytes_per_second)));
+    takes = nanoseconds(
+        static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(shape_.bytes_per_second)));
   }
-  auto arrival = free_ + added_;
+  Bandwidth& bandwidth = shared_ != nullptr ? *shared_ : own_;
+  bandwidth.free = std::max(now, bandwidth.free) + takes;
+  // A connection that is not open yet keeps the link from nobody.
+  auto arrival = std::max(bandwidth.free, open_ + takes) + added_;
   if (shape_.loss > 0) {
     // Of the segments of these bytes; a second loss among them costs no further round trip.
     const auto segments = static_cast<double>((bytes + kSegmentBytes - 1) / kSegmentBytes);

@@ -31,7 +31,12 @@ bool shapes(const sim::Shape& shape);
 /// Bytes per TCP segment, the grain of loss.
 inline constexpr std::size_t kSegmentBytes = 1448;
 
-/// One direction of a shaped link: a token bucket that lets bytes out at the link's rate, half a
+/// What the connections over a link share in one direction: its rate.
+struct Bandwidth {
+  std::chrono::steady_clock::time_point free{};  ///< when the last byte so far has left
+};
+
+/// One direction of a connection over a shaped link: a token bucket that lets bytes out at the link's rate, half a
 /// round trip of delay, and loss as TCP shows it to a program, which is never as missing bytes:
 /// the lost segment, and all that is behind it, come one round trip later when others follow
 /// closely (fast retransmit), two round trips and at least 10 ms later when nothing does (tail
@@ -40,14 +45,15 @@ class Line {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
-  /// `added` is the delay of half a round trip that the line must add.
-  Line(const sim::Shape& shape, std::chrono::nanoseconds added, std::uint64_t seed)
-      : shape_(shape), added_(added), random_(static_cast<unsigned>(seed * 2 + 1)) {}
+  /// `added` is the delay of half a round trip that the line must add. `shared`, which outlives the
+  /// line: the rate is that of all lines over it together; null: this one has the link to itself.
+  Line(const sim::Shape& shape, std::chrono::nanoseconds added, std::uint64_t seed, Bandwidth* shared = nullptr)
+      : shape_(shape), added_(added), shared_(shared), random_(static_cast<unsigned>(seed * 2 + 1)) {}
 
   /// When `bytes` that enter at `now` have come out, all of them. `followed`: others are close behind.
   Time out(Time now, std::size_t bytes, bool followed);
   /// Nothing enters before: the round trip of the connection's handshake.
-  void open_at(Time time) { free_ = time; }
+  void open_at(Time time) { open_ = time; }
   /// Segments lost so far.
   std::uint64_t lost() const { return lost_; }
 
@@ -61,7 +67,9 @@ class Line {
 
   const sim::Shape shape_;
   const std::chrono::nanoseconds added_;
-  Time free_{};  // when the last byte so far has left
+  Bandwidth own_;
+  Bandwidth* const shared_;
+  Time open_{};
   Time last_{};  // when it has arrived
   std::uint64_t lost_ = 0;
   std::minstd_rand random_;

@@ -138,6 +138,23 @@ TEST_CASE("the same seed loses the same segments") {
   CHECK(lost(3) != lost(4));
 }
 
+TEST_CASE("connections over one link share its rate, and one that is opening takes none of it") {
+  const auto shape = *parse_shape("rate=80mbit");  // 10 MB/s
+  Bandwidth bandwidth;
+  Line one(shape, 0ms, 1, &bandwidth), other(shape, 0ms, 2, &bandwidth);
+  auto last = kStart;
+  for (int i = 0; i < 50; ++i) last = std::max(one.out(kStart, 10'000, true), other.out(kStart, 10'000, true));
+  CHECK(last - kStart == 100ms);
+  Line alone(shape, 0ms, 1);
+  for (int i = 0; i < 50; ++i) last = alone.out(kStart, 10'000, true);
+  CHECK(last - kStart == 50ms);
+
+  Line opening(shape, 0ms, 3, &bandwidth);
+  opening.open_at(kStart + 1s);
+  CHECK(opening.out(kStart + 200ms, 10'000, true) == kStart + 1s + 1ms);
+  CHECK(one.out(kStart + 300ms, 10'000, true) == kStart + 301ms);
+}
+
 TEST_CASE("a window holds what the link holds, within limits") {
   CHECK(Line(*parse_shape("rtt=100ms,rate=80mbit"), 0ms, 1).window() == 2'000'000);
   CHECK(Line(*parse_shape("rtt=1us,rate=1mbit"), 0ms, 1).window() == 256u << 10);
