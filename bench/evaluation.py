@@ -208,7 +208,7 @@ class Evaluation:
             self.remote(network, cores, url, repeat, AVEC_STATS=file)
             counted.append(json.loads(file.read_text())["session"])
         few, many = counted
-        return {name: (many[name] - few[name]) / 20 for name in ("round_trips", "posted", "bytes_sent", "bytes_received")}
+        return {name: (many[name] - few[name]) / 20 for name in ("round_trips", "posted", "bytes_sent", "bytes_received", "one_sided_bytes")}
 
     def measure(self):
         wishes, machine = self.wishes, self.machine
