@@ -1,5 +1,6 @@
 #include "executor/worker/helpers.h"
 
+#include <new>
 #include <utility>
 
 #include "base/limits.h"
@@ -28,7 +29,13 @@ void Helpers::serve() {
     tasks_.pop_front();
     --free_threads_;
     lock.unlock();
-    auto result = task();
+    std::function<void()> result;
+    try {
+      result = task();
+    } catch (const std::bad_alloc&) {
+      // The loop ends the session, as when it runs out of memory by itself.
+      result = [] { throw std::bad_alloc(); };
+    }
     lock.lock();
     ++free_threads_;
     results_.push_back(std::move(result));

@@ -31,6 +31,10 @@ void SessionLibraries::configure(std::filesystem::path cpu_folder, std::vector<s
   the_session = this;
 }
 
+SessionLibraries::~SessionLibraries() {
+  if (the_session == this) the_session = nullptr;
+}
+
 SessionLibraries::Loaded& SessionLibraries::load(const LibraryDescription& description) {
   Loaded& loaded = loaded_[description.number];
   if (loaded.tried) return loaded;
@@ -110,6 +114,10 @@ const SessionLibraries::Object* SessionLibraries::find_object(std::uint64_t name
   return at != objects_.end() && at->second.kind == kind ? &at->second : nullptr;
 }
 
+bool SessionLibraries::can_add(std::uint64_t name) const {
+  return objects_.size() < kMaxObjects && !objects_.contains(name);
+}
+
 bool SessionLibraries::add_object(std::uint64_t name, Object object) {
   return objects_.size() < kMaxObjects && objects_.emplace(name, std::move(object)).second;
 }
@@ -158,8 +166,12 @@ void* LibraryArguments::object(LibraryKind kind, bool optional) {
   if (name == 0 && optional) return nullptr;
   const SessionLibraries::Object* found = session_.find_object(name, kind.number);
   // Its creation may have failed: no violation.
-  if (found == nullptr) status_ = library_.invalid_value;
-  return found == nullptr ? nullptr : found->native;
+  if (found == nullptr) {
+    status_ = library_.invalid_value;
+    return nullptr;
+  }
+  if (found->storage != nullptr) used_.push_back(found->storage);
+  return found->native;
 }
 
 void* LibraryArguments::destroy(LibraryKind kind) {
@@ -170,9 +182,10 @@ void* LibraryArguments::destroy(LibraryKind kind) {
 void* LibraryArguments::create(LibraryKind kind) {
   Made made{word(), kind, std::make_unique<std::uint64_t>(0), {kind.number, nullptr, nullptr}};
   if (made.name == 0) bad("an object without a name");
+  if (!session_.can_add(made.name)) bad("an object whose name is taken, or more objects than a session may have");
   void* result = made.slot.get();
   if (kind.form == HandleForm::kCaller) {
-    made.object.storage = std::make_unique<std::byte[]>(kind.bytes);
+    made.object.storage = std::make_shared<std::byte[]>(kind.bytes);
     result = made.object.native = made.object.storage.get();
   }
   made_.push_back(std::move(made));

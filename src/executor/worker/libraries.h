@@ -52,6 +52,11 @@ const LibraryDescription* library_description(std::uint16_t number);
 
 class SessionLibraries {
  public:
+  SessionLibraries() = default;
+  ~SessionLibraries();
+  SessionLibraries(const SessionLibraries&) = delete;
+  SessionLibraries& operator=(const SessionLibraries&) = delete;
+
   /// `cpu_folder`: where the CPU device's libraries lie; empty: NVIDIA's are used. `folders`: looked
   /// into for NVIDIA's before the loader's own search.
   void configure(std::filesystem::path cpu_folder, std::vector<std::filesystem::path> folders);
@@ -67,9 +72,11 @@ class SessionLibraries {
   struct Object {
     std::uint16_t kind = 0;
     void* native = nullptr;
-    std::unique_ptr<std::byte[]> storage;  ///< kCaller
+    std::shared_ptr<std::byte[]> storage;  ///< kCaller
   };
   const Object* find_object(std::uint64_t name, std::uint16_t kind) const;
+  /// Whether an object of this name can be added: there is none, and room for one.
+  bool can_add(std::uint64_t name) const;
   bool add_object(std::uint64_t name, Object object);
   void remove_object(std::uint64_t name) { objects_.erase(name); }
 
@@ -236,6 +243,7 @@ class LibraryArguments {
   };
   std::vector<Made> made_;
   std::vector<std::uint64_t> ended_;
+  std::vector<std::shared_ptr<std::byte[]>> used_;  // a call that waits may outlive the names of its objects
   std::vector<std::unique_ptr<Aligned[]>> buffers_;
   std::vector<std::pair<const std::byte*, std::uint64_t>> outputs_;
   std::uint64_t total_ = 0;
