@@ -26,6 +26,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -111,6 +112,11 @@ class OneSided {
   /// Lets the peer reach `range`, inside of memory that was added. Posted: cheap, but the first may
   /// wait shortly for the way. kNotViable: there is none (yet), and the bytes belong in the stream.
   virtual TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept = 0;
+  /// `taken` is called once the peer has all bytes of a kRead range, or they have left this end for it: the
+  /// range may be written again though the key is still good. At most once per key, by a thread of the
+  /// transport, which may not call functions of this class there; never, where the transport does not
+  /// know. Set before the first allow().
+  virtual void on_taken(std::function<void(const RemoteKey& key)> /*taken*/) {}
   /// When it returns, no access through the key is under way and none can begin.
   virtual void revoke(const RemoteKey& key) noexcept = 0;
 

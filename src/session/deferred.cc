@@ -71,7 +71,7 @@ Result<Pending> Engine::post_reference_frame(wire::Opcode opcode, ConstBytes bod
 
 // ---- waiting -------------------------------------------------------------------------
 
-Result<> Engine::wait_while_pending(Pending pending, Counted counted) {
+Result<> Engine::wait_while_pending(Pending pending, Counted counted, Until until) {
   if (counted == Counted::kSource) {
     add_to(source_waits_, 1);
   } else if (counted == Counted::kRoundTrip && pending > last_round_trip_) {
@@ -82,6 +82,7 @@ Result<> Engine::wait_while_pending(Pending pending, Counted counted) {
   while (!over_) {
     const Expected* expected = replies_.find(pending);
     if (expected == nullptr || !expected->deferred) return {};
+    if (until == Until::kTaken && static_cast<const Deferred*>(expected)->taken) return {};
     Condition condition{Condition::Kind::kDeferred, pending};
     await_condition(condition);
   }
@@ -90,10 +91,41 @@ Result<> Engine::wait_while_pending(Pending pending, Counted counted) {
 
 Result<> Engine::wait_deferred(Pending pending, Counted counted) {
   const LockGuard guard(lock_);
-  if (auto waited = wait_while_pending(pending, counted); !waited) return waited;
+  const Until until = counted == Counted::kSource ? Until::kTaken : Until::kAnswered;
+  if (auto waited = wait_while_pending(pending, counted, until); !waited) return waited;
+  if (Expected* expected = replies_.find(pending); expected != nullptr && expected->deferred) {
+    static_cast<Deferred*>(expected)->unattended = true;  // its answer is still to come
+    return {};
+  }
   const int status = replies_.take_failure(pending);
   if (status != 0) return cuda_error(status, "a copy from or to the device");
   return {};
+}
+
+void Engine::source_taken(const RemoteKey& key) {
+  {
+    const std::scoped_lock lock(taken_mutex_);
+    taken_.push_back(key);
+    any_taken_.store(true, std::memory_order_release);
+  }
+  connection_->wake();
+}
+
+bool Engine::free_sources() {
+  std::vector<RemoteKey> keys;
+  {
+    const std::scoped_lock lock(taken_mutex_);
+    keys.swap(taken_);
+    any_taken_.store(false, std::memory_order_relaxed);
+  }
+  const LockGuard guard(lock_);
+  for (const RemoteKey& key : keys) {
+    Deferred* const deferred = replies_.reads_by(key);
+    if (deferred == nullptr) continue;
+    deferred->taken = true;
+    tell_waiters(deferred->sequence);
+  }
+  return !keys.empty();
 }
 
 Result<> Engine::wait_for_one(std::span<const Pending> pendings, const std::atomic<std::uint64_t>& changes,
@@ -134,7 +166,7 @@ Result<> Engine::wait_for_overlap(const void* begin, const void* end, Replies::U
         replies_.overlapping(static_cast<const std::byte*>(begin), static_cast<const std::byte*>(end), use);
     if (deferred == nullptr) return {};
     const auto counted = deferred->memory.written ? Counted::kRoundTrip : Counted::kSource;
-    if (auto waited = wait_while_pending(deferred->sequence, counted); !waited) return waited;
+    if (auto waited = wait_while_pending(deferred->sequence, counted, Until::kAnswered); !waited) return waited;
   }
   return std::unexpected(over_error_);
 }

@@ -68,7 +68,10 @@ std::expected<void, Failure> Engine::start() {
     watched_ = connection_->poll_descriptor();
     // A connection that is replaced would take what it gave access to with it.
     if (!keep_) one_sided_ = connection_->one_sided();
-    if (one_sided_ != nullptr) traits_ = one_sided_->traits();
+    if (one_sided_ != nullptr) {
+      traits_ = one_sided_->traits();
+      one_sided_->on_taken([this](const RemoteKey& key) { source_taken(key); });
+    }
     role_taken_ = true;
   }
   const auto accepted = receive_accept(*connection_, options_, deadline);

@@ -89,7 +89,12 @@ class Engine final : public Session, private FrameHandler {
   // Deferred calls and one-sided access (deferred.cc).
   Result<Pending> begin_deferred(wire::Opcode opcode, ConstBytes body, const DeferredMemory& memory,
                                  Attend attend, std::uint64_t copied) AVEC_UNCHECKED_LOCKING;
-  Result<> wait_while_pending(Pending pending, Counted counted) AVEC_REQUIRES(lock_);
+  /// kTaken: the executor has all bytes that it reads, which may be before its answer.
+  enum class Until : std::uint8_t { kAnswered, kTaken };
+  Result<> wait_while_pending(Pending pending, Counted counted, Until until) AVEC_REQUIRES(lock_);
+  /// The range of this key has been read (OneSided::on_taken): for the driver to tell. Any thread.
+  void source_taken(const RemoteKey& key);
+  bool free_sources() AVEC_EXCLUDES(lock_);
   Result<> wait_for_overlap(const void* begin, const void* end, Replies::Use use) AVEC_EXCLUDES(lock_);
   /// With the role: takes back the tokens of writes that have ended. True when there were any.
   bool complete_writes() AVEC_EXCLUDES(lock_);
@@ -136,6 +141,7 @@ class Engine final : public Session, private FrameHandler {
   Result<> end_reply(const wire::FrameHeader& header, ConstBytes body);
   Result<> end_push(const wire::FrameHeader& header, ConstBytes body);
   void end_deferred(Deferred& deferred, int status) AVEC_REQUIRES(lock_);
+  void tell_waiters(Pending sequence) AVEC_REQUIRES(lock_);
 
   // A lost link (recovery.cc), with the role.
   void lost(TransportError error) AVEC_EXCLUDES(lock_);
@@ -198,6 +204,9 @@ class Engine final : public Session, private FrameHandler {
 
   // Written with the lock, read without.
   std::atomic<std::size_t> writes_under_way_{0};  ///< size of writes_
+  std::mutex taken_mutex_;
+  std::vector<RemoteKey> taken_;  ///< with taken_mutex_
+  std::atomic<bool> any_taken_{false};
   std::atomic<bool> leaving_{false};              ///< close() has begun: no end is worth a word any more
   std::atomic<bool> closing_{false};              ///< close() wants the role
   std::atomic<bool> over_flag_{false};            ///< over_, for those without the lock

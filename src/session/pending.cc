@@ -36,6 +36,7 @@ Deferred* Replies::begin_deferred(std::uint64_t sequence, wire::Opcode opcode, c
   deferred->deferred = true;
   deferred->memory = memory;
   deferred->unattended = unattended;
+  deferred->taken = false;
   deferred->previous_active = nullptr;
   deferred->next_active = active_;
   if (active_ != nullptr) active_->previous_active = deferred;
@@ -59,6 +60,12 @@ void Replies::end_deferred(Deferred& deferred, int status) {
   if (deferred.next_active != nullptr) deferred.next_active->previous_active = deferred.previous_active;
   deferred.next_active = std::exchange(free_, &deferred);
   --deferred_count_;
+}
+
+Deferred* Replies::reads_by(const RemoteKey& key) const {
+  Deferred* deferred = active_;
+  while (deferred != nullptr && (deferred->memory.written || deferred->memory.key != key)) deferred = deferred->next_active;
+  return deferred;
 }
 
 int Replies::take_failure(std::uint64_t sequence) {

@@ -91,6 +91,7 @@ struct DeferredMemory {
 struct Deferred : Expected {
   DeferredMemory memory;
   bool unattended = false;  ///< nobody will wait for it: its failure goes to the callback
+  bool taken = false;       ///< the executor has all bytes that it reads
   Deferred* previous_active = nullptr;
   Deferred* next_active = nullptr;
 };
@@ -119,6 +120,8 @@ class Replies {
   /// Its reply has come; a failure is kept for take_failure() unless it is unattended.
   void end_deferred(Deferred& deferred, int status);
   std::size_t deferred_count() const { return deferred_count_; }
+  /// The one whose memory the executor reads by this key; null: its reply has come.
+  Deferred* reads_by(const RemoteKey& key) const;
   bool deferred_full() const { return free_ == nullptr && pool_.size() == limits::kMaxDeferred; }
   /// The status of a deferred call that is over, and forgets it. 0 when it succeeded.
   int take_failure(std::uint64_t sequence);

@@ -22,8 +22,9 @@ bool is_reply(const wire::FrameHeader& header) { return (header.flags() & kReply
 bool Engine::pump() {
   const bool sent = outbox_.has_unsent() && flush();
   if (over()) return true;
-  const bool ended = writes_under_way_.load(std::memory_order_relaxed) != 0 && complete_writes();
+  bool ended = writes_under_way_.load(std::memory_order_relaxed) != 0 && complete_writes();
   if (over()) return true;
+  if (any_taken_.load(std::memory_order_acquire)) [[unlikely]] ended |= free_sources();
   const bool received = receive();
   return sent || received || ended;
 }
@@ -201,6 +202,10 @@ Result<> Engine::end_reply(const wire::FrameHeader& header, ConstBytes body) {
 void Engine::end_deferred(Deferred& deferred, int status) {
   const std::uint64_t sequence = deferred.sequence;
   replies_.end_deferred(deferred, status);
+  tell_waiters(sequence);
+}
+
+void Engine::tell_waiters(Pending sequence) {
   for (Condition* condition = conditions_; condition != nullptr; condition = condition->next) {
     const bool this_one = condition->kind == Condition::Kind::kDeferred && condition->sequence == sequence;
     if (this_one || condition->kind == Condition::Kind::kAnyDeferred) mark_done(condition->waiter);

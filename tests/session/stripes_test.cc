@@ -135,6 +135,29 @@ TEST_CASE("Large payload takes stripes, which are opened with the first of it") 
   CHECK(ready.heard.closed.empty());
 }
 
+TEST_CASE("A source may be written again as soon as the wait for it has ended") {
+  Ready ready(3);
+  auto& access = *ready.session->one_sided();
+  Bytes memory(limits::kStripedBytes + 4096);
+  REQUIRE_FALSE(access.add(memory));
+  REQUIRE(copy(*ready.session, kBase, memory, RemoteAccess::kRead));  // the stripes are ready now
+  for (int round = 1; round <= 30; ++round) {
+    std::fill(memory.begin(), memory.end(), static_cast<std::byte>(round));
+    session::Reference reference{memory, RemoteAccess::kRead};
+    REQUIRE_FALSE(access.allow(memory, RemoteAccess::kRead, reference.key));
+    const auto pending = ready.session->post_by_reference(
+        wire::CopyToDeviceFrom(kBase, memory.size(), memory.size(), 1, kStream, words(reference.key), 0), reference);
+    REQUIRE(pending);
+    REQUIRE(ready.session->wait_deferred(*pending, session::Counted::kSource));
+    std::fill(memory.begin(), memory.end(), std::byte{0xff});
+    REQUIRE(copy(*ready.session, kBase, memory, RemoteAccess::kWrite));
+    CHECK(std::ranges::all_of(memory, [&](std::byte byte) { return byte == static_cast<std::byte>(round); }));
+  }
+  CHECK(ready.session->wait_until_unused(memory.data(), memory.data() + memory.size()));
+  access.remove(memory);
+  CHECK(ready.heard.closed.empty());
+}
+
 TEST_CASE("Smaller payload stays in the stream, and opens no stripe") {
   Ready ready(4);
   Bytes memory(limits::kStripedBytes - 1);

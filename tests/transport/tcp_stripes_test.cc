@@ -8,6 +8,7 @@
 
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "support/catch.h"
 #include "transport/tcp/factory.h"
@@ -199,6 +200,41 @@ TEST_CASE("stripes: a request for what is not allowed is refused, and the stripe
   std::byte byte{};
   CHECK(::recv(hostile.mine.get(), &byte, 1, MSG_WAITALL) == 1);
   CHECK(byte == std::byte{77});
+}
+
+TEST_CASE("stripes: a range is taken when all of it has been read, not before, and is not when it was written") {
+  Hostile hostile;
+  using R = tcp::StripeRequest;
+  std::mutex mutex;
+  std::vector<RemoteKey> taken;
+  hostile.access->on_taken([&](const RemoteKey& key) {
+    const std::scoped_lock lock(mutex);
+    taken.push_back(key);
+  });
+  const auto count = [&] {
+    const std::scoped_lock lock(mutex);
+    return taken.size();
+  };
+  RemoteKey key;
+  REQUIRE_FALSE(hostile.access->allow(hostile.memory, RemoteAccess::kRead, key));
+  std::vector<std::byte> bytes(kPage);
+  const auto read = [&](const RemoteKey& from, std::uint64_t offset, std::uint64_t size) {
+    hostile.send({R::kRead, 0, from, offset, size});
+    CHECK(hostile.reply().status == tcp::StripeReply::kDone);
+    CHECK(::recv(hostile.mine.get(), bytes.data(), size, MSG_WAITALL) == static_cast<ssize_t>(size));
+  };
+  hostile.send({R::kWrite, 0, hostile.writable, 0, kPage});
+  CHECK(::send(hostile.mine.get(), bytes.data(), kPage, MSG_NOSIGNAL) == kPage);
+  CHECK(hostile.reply().status == tcp::StripeReply::kDone);
+  read(key, 0, kPage - 1);
+  read(hostile.readable, 0, kPage - 1);  // answered after the first was counted
+  CHECK(count() == 0);
+  read(key, kPage - 1, 1);
+  read(key, 0, 1);  // once is enough
+  read(hostile.readable, 0, 1);
+  for (int i = 0; i < 2000 && count() < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const std::scoped_lock lock(mutex);
+  CHECK((taken == std::vector<RemoteKey>{key, hostile.readable}));
 }
 
 TEST_CASE("stripes: a request that makes no sense ends the connection") {

@@ -97,7 +97,7 @@ TransportError OwnerStripes::allow(MutableBytes range, RemoteAccess access, Remo
     if (!is_added(range)) return {TransportErrc::kInternal, EINVAL};  // the lock was given up
     const auto name = ++last_name_;
     key = {{name, nonce[0], nonce[1], nonce[2]}};
-    grants_.emplace(name, Grant{range, access, key});
+    grants_.emplace(name, Grant{range, access, key, range.size()});
     return {};
   } catch (const std::exception&) {
     return {TransportErrc::kResources, ENOMEM};
@@ -278,9 +278,17 @@ OwnerStripes::Grant* OwnerStripes::claim(const StripeRequest& request) {
   return &grant;
 }
 
-void OwnerStripes::release(Grant& grant) {
-  const std::unique_lock lock(mutex_);
-  if (--grant.users == 0) changed_.notify_all();
+void OwnerStripes::release(Grant& grant, std::uint64_t bytes_read) {
+  RemoteKey taken;
+  {
+    const std::unique_lock lock(mutex_);
+    if (bytes_read != 0 && grant.left != 0) {
+      grant.left -= std::min(bytes_read, grant.left);
+      if (grant.left == 0) taken = grant.key;
+    }
+    if (--grant.users == 0) changed_.notify_all();
+  }
+  if (taken && taken_) taken_(taken);
 }
 
 TransportError OwnerStripes::answer_read(int fd, const StripeRequest& request) {
@@ -294,7 +302,8 @@ TransportError OwnerStripes::answer_read(int fd, const StripeRequest& request) {
     reply.status = StripeReply::kNotAllowed;
   }
   const auto error = send_exactly(fd, std::as_bytes(std::span(&reply, 1)), bytes);
-  if (grant != nullptr) release(*grant);
+  // What the socket has taken has left, wherever it is.
+  if (grant != nullptr) release(*grant, error ? 0 : bytes.size());
   return error;
 }
 
@@ -303,7 +312,7 @@ TransportError OwnerStripes::answer_write(int fd, const StripeRequest& request) 
   TransportError error;
   if (Grant* const grant = claim(request)) {
     error = receive_exactly(fd, grant->range.subspan(request.offset, request.bytes));
-    release(*grant);
+    release(*grant, 0);
   } else {
     reply.status = StripeReply::kNotAllowed;
     std::vector<std::byte> ignored(std::min<std::uint64_t>(request.bytes, 64 << 10));

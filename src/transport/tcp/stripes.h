@@ -137,6 +137,7 @@ class OwnerStripes final : public Stripes, public std::enable_shared_from_this<O
   /// kNotViable: no stripe is ready (yet).
   TransportError allow(MutableBytes range, RemoteAccess access, RemoteKey& key) noexcept override;
   void revoke(const RemoteKey& key) noexcept override;
+  void on_taken(std::function<void(const RemoteKey&)> taken) override { taken_ = std::move(taken); }
   IoResult read(const RemoteKey&, std::uint64_t, MutableBytes, std::uint64_t) noexcept override;
   IoResult write(const RemoteKey&, std::uint64_t, ConstBytes, std::uint64_t) noexcept override;
   std::size_t completed(std::span<OneSidedCompletion>) noexcept override { return 0; }
@@ -151,7 +152,8 @@ class OwnerStripes final : public Stripes, public std::enable_shared_from_this<O
     MutableBytes range;
     RemoteAccess access = RemoteAccess::kRead;
     RemoteKey key;
-    unsigned users = 0;  // threads that use the range now
+    std::uint64_t left = 0;  // bytes that have not been read yet
+    unsigned users = 0;      // threads that use the range now
     bool revoked = false;
   };
 
@@ -163,7 +165,7 @@ class OwnerStripes final : public Stripes, public std::enable_shared_from_this<O
   TransportError answer_read(int fd, const StripeRequest& request);
   TransportError answer_write(int fd, const StripeRequest& request);
   Grant* claim(const StripeRequest& request);
-  void release(Grant& grant);
+  void release(Grant& grant, std::uint64_t bytes_read);
 
   // With the mutex held.
   void start();
@@ -174,6 +176,7 @@ class OwnerStripes final : public Stripes, public std::enable_shared_from_this<O
   void memory_gone(std::unique_lock<std::mutex>& lock) override;
 
   const StripeOptions options_;
+  std::function<void(const RemoteKey&)> taken_;
   std::map<std::uint64_t, Grant> grants_;  // by the key's first word
   std::uint64_t last_name_ = 0;
   bool started_ = false;
