@@ -10,6 +10,7 @@ CUdeviceptr words() {
   CUdeviceptr memory = 0;
   NEED(cuMemAlloc(&memory, 64));
   NEED(cuMemsetD8(memory, 0, 64));
+  NEED(cuCtxSynchronize());  // the streams here do not wait for the default one
   return memory;
 }
 

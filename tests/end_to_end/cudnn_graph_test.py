@@ -44,7 +44,8 @@ class CudnnGraph(Case):
             device = folder / "libavec_cpu_device.so"
             os.symlink(os.path.join(BUILD, "lib", "avec", "libavec_cpu_device.so"), device)
             os.symlink(nvidia, folder / "libavec_cpu_cudnn.so")
-            result = run_avec(described, local=True, AVEC_CPU_DEVICE=str(device))
+            # cuDNN's own parts are beside it, not beside the link.
+            result = run_avec(described, local=True, AVEC_CPU_DEVICE=str(device), LD_LIBRARY_PATH=os.path.dirname(nvidia))
         self.assert_succeeds(native)
         self.assert_succeeds(result)
         self.assertGreater(len(native.stdout.splitlines()), 100)

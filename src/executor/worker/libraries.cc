@@ -21,6 +21,18 @@ constexpr const char* kToolkitFolder = "/usr/local/cuda/lib64";
 /// The session of this process: a worker has one.
 SessionLibraries* the_session = nullptr;
 
+/// NVRTC asks for its built-in functions by a bare name when it compiles, which the loader need not know
+/// where NVRTC itself was found in a folder: what is loaded already is found.
+void load_builtins(const std::filesystem::path& library) {
+  const std::string name = library.filename().string();
+  if (!library.has_parent_path() || !name.starts_with("libnvrtc.so")) return;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(library.parent_path(), error)) {
+    if (entry.path().filename().string().starts_with("libnvrtc-builtins.so."))
+      ::dlopen(entry.path().c_str(), RTLD_NOW | RTLD_LOCAL);
+  }
+}
+
 std::uint64_t padded(std::uint64_t bytes) { return (bytes + 7) & ~std::uint64_t{7}; }
 
 }  // namespace
@@ -64,6 +76,7 @@ SessionLibraries::Loaded& SessionLibraries::load(const LibraryDescription& descr
     loaded.handle = ::dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (loaded.handle != nullptr) {
       loaded.path = candidate;
+      load_builtins(candidate);
       return loaded;
     }
     const char* said = ::dlerror();
