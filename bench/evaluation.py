@@ -283,7 +283,7 @@ def main():
         status = Evaluation(wishes).measure()
     if not wishes.measure:
         rows = [row for path in wishes.document or [wishes.out] for row in read(path)]
-        evaluation_report.write(rows, wishes.write, wishes.document or [wishes.out])
+        evaluation_report.write(rows, wishes.write, wishes.document or [wishes.out], wishes.links)
         print(f"written: {wishes.write}")
     sys.exit(status)
 

@@ -174,11 +174,15 @@ loopback: the native forward pass, copies included). A loss on a link is none of
 """
 
 
-def write(rows, document, sources):
+def write(rows, document, sources, wanted_links=()):
+    """`wanted_links`: those that the document is to have; what is missing of them is said."""
     results = Results(rows)
     plots = document.parent / "plots"
     plots.mkdir(parents=True, exist_ok=True)
     text = [HEAD.format(paper=PAPER)] + described(results)
+    missing = [f"`{link}`" for link in wanted_links if link not in results.links]
+    if missing:
+        text += [f"Not measured on this machine yet: {', '.join(missing)}.", ""]
     text += ["## Speedup over the client alone", "", *summary(results)]
     for network in results.networks:
         text += [f"## {named(network)}", "", *alone_table(results, network), *links_table(results, network)]
