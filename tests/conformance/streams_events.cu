@@ -267,8 +267,12 @@ CASE(a_fault_reaches_every_query) {
   NEED(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   NEED(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
   NEED(cudaEventCreate(&event));
+  // The fault comes after the record, which would else report it.
+  Gate gate;
+  gate.close(stream);
   store_far<<<1, 1, 0, stream>>>(reinterpret_cast<int*>(0x1000));
   NEED(cudaEventRecord(event, stream));
+  gate.open();
   SHOW(poll([&] { return cudaEventQuery(event); }));
   SHOW(cudaStreamQuery(stream));
   SHOW(cudaStreamQuery(other));
