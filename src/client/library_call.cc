@@ -319,10 +319,10 @@ void LibraryCall::scalar(const void* value, std::uint64_t bytes, const void* own
 
 void LibraryCall::sized_scalar(const void* value, std::uint64_t bytes, const void* owner, ObjectKind kind) {
   const LibraryObject* object = find_library_object(owner, kind);
-  if (object == nullptr || value == nullptr || bytes > kMaxHostBytes) return fail(library_.status.invalid_value);
+  if (object == nullptr || value == nullptr || bytes == kNull) return fail(library_.status.invalid_value);
   word(object->device_pointers ? 0 : 1);
   if (object->device_pointers) return device(value);
-  blob(value, bytes);
+  if (fits(bytes)) blob(value, bytes);
 }
 
 void LibraryCall::result(void* value, std::uint64_t bytes, const void* owner, ObjectKind kind) {
@@ -334,6 +334,14 @@ void LibraryCall::result(void* value, std::uint64_t bytes, const void* owner, Ob
   out(value, bytes, false);
 }
 
+bool LibraryCall::fits(std::uint64_t count) {
+  if (count <= kMaxHostBytes) host_bytes_ += (count + 7) & ~std::uint64_t{7};
+  if (count <= kMaxHostBytes && host_bytes_ <= kMaxHostBytes) return true;
+  say_unsupported(function_.name, "it would read and write more than 12 MiB of host memory in one call");
+  fail(library_.status.not_supported);
+  return false;
+}
+
 void LibraryCall::blob(const void* bytes, std::uint64_t count) {
   word(count);
   add(bytes, count);
@@ -341,7 +349,8 @@ void LibraryCall::blob(const void* bytes, std::uint64_t count) {
 
 void LibraryCall::in(const void* bytes, std::uint64_t count, bool optional, bool keyed) {
   if (bytes == nullptr && (optional || count == 0)) return value(kNull);
-  if (bytes == nullptr || count > kMaxHostBytes) return fail(library_.status.invalid_value);
+  if (bytes == nullptr || count == kNull) return fail(library_.status.invalid_value);
+  if (!fits(count)) return;
   blob(bytes, count);
   if (!keyed) return;
   key(count);
@@ -350,15 +359,17 @@ void LibraryCall::in(const void* bytes, std::uint64_t count, bool optional, bool
 
 void LibraryCall::out(void* bytes, std::uint64_t count, bool optional) {
   if (bytes == nullptr && (optional || count == 0)) return value(std::uint64_t{0});
-  if (bytes == nullptr || count > kMaxHostBytes || output_count_ == outputs_.size())
+  if (bytes == nullptr || count == kNull || output_count_ == outputs_.size())
     return fail(library_.status.invalid_value);
+  if (!fits(count)) return;
   value(std::uint64_t{1});
   outputs_[output_count_++] = {bytes, count};
 }
 
 void LibraryCall::out_counted(void* bytes, std::uint64_t count) {
   if (bytes == nullptr || count == 0) return value(std::uint64_t{0});
-  if (count > kMaxHostBytes || output_count_ == outputs_.size()) return fail(library_.status.invalid_value);
+  if (count == kNull || output_count_ == outputs_.size()) return fail(library_.status.invalid_value);
+  if (!fits(count)) return;
   value(count);
   outputs_[output_count_++] = {bytes, count};
 }
@@ -371,7 +382,8 @@ void LibraryCall::inout(void* bytes, std::uint64_t count, bool optional) {
 
 void LibraryCall::in_objects(const void* handles, std::uint64_t count, ObjectKind kind, bool optional) {
   if (handles == nullptr && (optional || count == 0)) return value(kNull);
-  if (handles == nullptr || count > kMaxHostBytes / 8) return fail(library_.status.invalid_value);
+  if (handles == nullptr) return fail(library_.status.invalid_value);
+  if (!fits(libraries::host_bytes(count, 8))) return;
   word(count * 8);
   key(count);
   for (std::uint64_t i = 0; i < count && !failed_; ++i) {
@@ -382,7 +394,8 @@ void LibraryCall::in_objects(const void* handles, std::uint64_t count, ObjectKin
 }
 
 void LibraryCall::out_objects(void* handles, std::uint64_t count, ObjectKind kind) {
-  if (handles == nullptr || count > kMaxHostBytes / 8) return fail(library_.status.invalid_value);
+  if (handles == nullptr) return fail(library_.status.invalid_value);
+  if (!fits(libraries::host_bytes(count, 8))) return;
   word(count * 8);
   for (std::uint64_t i = 0; i < count && !failed_; ++i) create(static_cast<void**>(handles) + i, kind);
 }

@@ -152,6 +152,8 @@ class LibraryCall {
   void word(std::uint64_t word) { add(&word, sizeof word); }
   void key(const void* bytes, std::size_t count);
   void key(std::uint64_t word) { key(&word, sizeof word); }
+  /// Counts so many bytes of the program's memory; false, and the call fails, where they are too many.
+  bool fits(std::uint64_t count);
   void blob(const void* bytes, std::uint64_t count);
   void use(LibraryObject* object);
   void fail(int status) {
@@ -201,6 +203,7 @@ class LibraryCall {
   std::string key_;
   std::uint64_t first_value_ = 0;
   bool has_value_ = false;
+  std::uint64_t host_bytes_ = 0;  // read and written in the program's memory
   std::size_t bytes_ = 0;
   alignas(8) std::array<std::byte, 768> few_;
   std::vector<std::byte> many_;  // once few_ is too small: everything

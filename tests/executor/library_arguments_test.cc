@@ -6,7 +6,7 @@
 namespace avec::worker {
 namespace {
 
-constexpr LibraryDescription kLibrary{1, "none", "libnone.so.1", nullptr, 0, 7, 15, nullptr, 0};
+constexpr LibraryDescription kLibrary{1, "none", "libnone.so.1", nullptr, 0, 3, 7, 15, nullptr, 0};
 
 struct Call {
   explicit Call(std::vector<std::uint64_t> words)
@@ -49,6 +49,31 @@ TEST_CASE("arrays, results and scratch lie at multiples of 16, and what is writt
   *result = 44;
   CHECK(aligned(call.arguments.scratch(1)));
   CHECK(call.arguments.results() == std::vector<std::uint64_t>{1, 2, 33, 44});
+}
+
+TEST_CASE("scratch is lent beyond what one call may read and write, as far as the session may have") {
+  Call call({});
+  auto* scratch = static_cast<std::byte*>(call.arguments.scratch(64u << 20));
+  REQUIRE(scratch != nullptr);
+  CHECK(aligned(scratch));
+  scratch[0] = scratch[(64u << 20) - 1] = std::byte{1};
+  {
+    const auto none = [](std::uint64_t) { return nullptr; };
+    LibraryArguments other(call.session, kLibrary, {}, none, none);
+    CHECK(other.scratch(libraries::kMaxScratchBytes - (64u << 20)) != nullptr);
+    CHECK(other.good());
+    CHECK(call.arguments.scratch(1) == nullptr);
+    CHECK(call.arguments.failure() == 3);
+    CHECK(call.arguments.malformed() == nullptr);
+  }
+  for (const std::uint64_t bytes : {libraries::kMaxScratchBytes + 1, ~std::uint64_t{0}}) {
+    LibraryArguments more(call.session, kLibrary, {}, nullptr, nullptr);
+    CHECK(more.scratch(bytes) == nullptr);
+    CHECK(more.failure() == 3);
+  }
+  // The other's is the session's again.
+  LibraryArguments last(call.session, kLibrary, {}, nullptr, nullptr);
+  CHECK(last.scratch(libraries::kMaxScratchBytes - (64u << 20)) != nullptr);
 }
 
 TEST_CASE("what is longer than the frame is no argument") {

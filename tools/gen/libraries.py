@@ -406,7 +406,8 @@ class Generator:
         if p.form == "string":
             return f"const char* const {n} = arguments_.string();", "", n
         if p.form == "scratch":
-            return "", f"void* const {n} = arguments_.scratch({bytes_ or 0});", n
+            # Memory that does not travel has no limit of the frame's.
+            return "", f"void* const {n} = arguments_.scratch(static_cast<std::uint64_t>({p.count}));", n
         if element[0] == "object":
             way = "in" if p.form == "in" else "out"
             check = "" if p.client_count else f"arguments_.expect_count({n}_count, static_cast<std::uint64_t>({p.count}));"
@@ -492,7 +493,7 @@ class Generator:
         for library in self.libraries:
             cpu = f'"{library.cpu}"' if library.cpu else "nullptr"
             s = library.status
-            lines.append(f'      {{{library.number}, "{library.name}", "{library.soname}", {cpu}, {s["ok"]}, {s["invalid_value"]}, '
+            lines.append(f'      {{{library.number}, "{library.name}", "{library.soname}", {cpu}, {s["ok"]}, {s["alloc_failed"]}, {s["invalid_value"]}, '
                          f'{s["not_supported"]}, k{library.stem}_entries, k{library.stem}_count}},')
         lines += ["  };", "  for (const LibraryDescription& one : all)", "    if (one.number == number) return &one;",
                   "  return nullptr;", "}", "", "}  // namespace avec::worker", ""]

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <new>
 #include <string_view>
 
 #include "base/limits.h"
@@ -135,6 +136,14 @@ bool SessionLibraries::add_object(std::uint64_t name, Object object) {
   return objects_.size() < kMaxObjects && objects_.emplace(name, std::move(object)).second;
 }
 
+bool SessionLibraries::take_scratch(std::uint64_t bytes) {
+  std::uint64_t taken = scratch_.load();
+  do {
+    if (bytes > libraries::kMaxScratchBytes || taken > libraries::kMaxScratchBytes - bytes) return false;
+  } while (!scratch_.compare_exchange_weak(taken, taken + bytes));
+  return true;
+}
+
 std::byte* LibraryArguments::take(std::uint64_t bytes) {
   const std::uint64_t words = padded(bytes) / 8;
   if (bytes > kMaxHostBytes || words > words_.size() - next_) {
@@ -146,18 +155,23 @@ std::byte* LibraryArguments::take(std::uint64_t bytes) {
   // Words lie at multiples of 8; a complex number of doubles, and what holds one, is read from a multiple of 16.
   if (bytes < kAlignment || reinterpret_cast<std::uintptr_t>(at) % kAlignment == 0) return at;
   std::byte* aligned = buffer(bytes);
-  if (aligned != nullptr) std::memcpy(aligned, at, bytes);
+  std::memcpy(aligned, at, bytes);
   return aligned;
 }
 
+/// As long as what the frame brought at most.
 std::byte* LibraryArguments::buffer(std::uint64_t bytes) {
+  buffers_.push_back(std::make_unique<Aligned[]>(bytes / sizeof(Aligned) + 1));
+  return reinterpret_cast<std::byte*>(buffers_.back().get());
+}
+
+std::byte* LibraryArguments::result_buffer(std::uint64_t bytes) {
   if (bytes > kMaxHostBytes || total_ + padded(bytes) > kMaxHostBytes) {
     bad("more results than one call may have");
     return nullptr;
   }
   total_ += padded(bytes);
-  buffers_.push_back(std::make_unique<Aligned[]>(bytes / sizeof(Aligned) + 1));
-  return reinterpret_cast<std::byte*>(buffers_.back().get());
+  return buffer(bytes);
 }
 
 void* LibraryArguments::stream() {
@@ -233,12 +247,22 @@ void* LibraryArguments::both(const Blob& blob, std::uint64_t bytes) {
 
 void* LibraryArguments::out(bool wanted, std::uint64_t bytes) {
   if (!wanted) return nullptr;
-  std::byte* data = buffer(bytes);
+  std::byte* data = result_buffer(bytes);
   if (data != nullptr) outputs_.emplace_back(data, bytes);
   return data;
 }
 
-void* LibraryArguments::scratch(std::uint64_t bytes) { return bytes == 0 ? nullptr : buffer(bytes); }
+void* LibraryArguments::scratch(std::uint64_t bytes) {
+  if (bytes == 0 || !good()) return nullptr;
+  if (session_.take_scratch(bytes)) {
+    scratch_bytes_ += bytes;
+    // Aligned for any type, since it is no array of bytes to the allocator; touched only as far as the library does.
+    scratches_.emplace_back(new (std::nothrow) std::byte[bytes]);
+    if (scratches_.back() != nullptr) return scratches_.back().get();
+  }
+  status_ = library_.alloc_failed;
+  return nullptr;
+}
 
 const char* LibraryArguments::string() {
   const Blob blob = in();
@@ -260,7 +284,7 @@ void* LibraryArguments::objects_in(LibraryKind kind, std::uint64_t& count) {
     return nullptr;
   }
   auto* natives = reinterpret_cast<void**>(buffer(bytes));
-  for (std::uint64_t i = 0; i < count && natives != nullptr; ++i) natives[i] = object(kind, true);
+  for (std::uint64_t i = 0; i < count; ++i) natives[i] = object(kind, true);
   return natives;
 }
 
@@ -273,7 +297,7 @@ void* LibraryArguments::objects_out(LibraryKind kind, std::uint64_t& count) {
   }
   // The library fills an array; each object finds its own in settle().
   auto* natives = reinterpret_cast<std::uint64_t*>(buffer(bytes));
-  for (std::uint64_t i = 0; i < count && natives != nullptr; ++i) {
+  for (std::uint64_t i = 0; i < count; ++i) {
     create(kind);
     made_.back().slot.reset();
     made_.back().object.native = natives + i;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -42,7 +43,7 @@ struct LibraryDescription {
   const char* name;
   const char* soname;
   const char* cpu;         ///< file beside the CPU device's; null: it has none
-  int ok, invalid_value, not_supported;
+  int ok, alloc_failed, invalid_value, not_supported;
   const LibraryEntry* entries;  ///< by number
   std::size_t entry_count;
 };
@@ -79,6 +80,9 @@ class SessionLibraries {
   bool can_add(std::uint64_t name) const;
   bool add_object(std::uint64_t name, Object object);
   void remove_object(std::uint64_t name) { objects_.erase(name); }
+  /// Counts what a call works in on the host; false: kMaxScratchBytes would be passed. Any thread.
+  bool take_scratch(std::uint64_t bytes);
+  void give_scratch(std::uint64_t bytes) { scratch_ -= bytes; }
 
  private:
   struct Loaded {
@@ -93,6 +97,7 @@ class SessionLibraries {
   std::vector<std::filesystem::path> folders_;
   std::unordered_map<std::uint16_t, Loaded> loaded_;
   std::unordered_map<std::uint64_t, Object> objects_;
+  std::atomic<std::uint64_t> scratch_{0};
 };
 
 /// The arguments of one call, taken in the order of the function's parameters. What it hands out
@@ -103,6 +108,9 @@ class LibraryArguments {
   LibraryArguments(SessionLibraries& session, const LibraryDescription& library, std::vector<std::uint64_t> words,
                    FindHandle stream, FindHandle event)
       : session_(session), library_(library), words_(std::move(words)), stream_(std::move(stream)), event_(std::move(event)) {}
+  ~LibraryArguments() { session_.give_scratch(scratch_bytes_); }
+  LibraryArguments(const LibraryArguments&) = delete;
+  LibraryArguments& operator=(const LibraryArguments&) = delete;
 
   bool good() const { return malformed_ == nullptr && status_ == library_.ok; }
   /// Null, or what is wrong with the frame: the client broke the protocol.
@@ -185,6 +193,7 @@ class LibraryArguments {
   void* both(const Blob& blob, std::uint64_t bytes);
   bool wanted() { return word() != 0; }
   void* out(bool wanted, std::uint64_t bytes);
+  /// Memory to work in, of no known content: as much as the session may have, or the call fails.
   void* scratch(std::uint64_t bytes);
   const char* string();
   void* objects_in(LibraryKind kind, std::uint64_t& count);
@@ -225,6 +234,7 @@ class LibraryArguments {
   };
   std::byte* take(std::uint64_t bytes);
   std::byte* buffer(std::uint64_t bytes);
+  std::byte* result_buffer(std::uint64_t bytes);
 
   SessionLibraries& session_;
   const LibraryDescription& library_;
@@ -246,7 +256,9 @@ class LibraryArguments {
   std::vector<std::shared_ptr<std::byte[]>> used_;  // a call that waits may outlive the names of its objects
   std::vector<std::unique_ptr<Aligned[]>> buffers_;
   std::vector<std::pair<const std::byte*, std::uint64_t>> outputs_;
-  std::uint64_t total_ = 0;
+  std::vector<std::unique_ptr<std::byte[]>> scratches_;
+  std::uint64_t scratch_bytes_ = 0;
+  std::uint64_t total_ = 0;  // of results
 };
 
 }  // namespace avec::worker
