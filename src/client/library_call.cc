@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <unordered_map>
 #include <unordered_set>
@@ -26,7 +27,7 @@ namespace {
 using libraries::kMaxHostBytes;
 using libraries::kNull;
 
-constexpr std::size_t kLibraries = 64;
+constexpr std::size_t kLibraries = DeferredErrors::kLibraries;
 /// What is remembered of answers and contents together, bytes; then all of it is forgotten.
 constexpr std::size_t kMemoryBytes = 64u << 20;
 
@@ -83,7 +84,6 @@ struct LibraryState {
   std::mutex mutex;                      ///< held while the executor loads it
   std::atomic<const LibraryInfo*> info{nullptr};
   std::atomic<int> open{0};              ///< 0: not asked, 1: there, -1: not to be had
-  std::atomic<int> failed{0};            ///< status of a posted call that failed
 };
 
 std::array<LibraryState, kLibraries>& states() {
@@ -91,10 +91,19 @@ std::array<LibraryState, kLibraries>& states() {
   return instance;
 }
 
-/// Handles that are C ints, by their value - 1.
+/// Handles that are C ints. A number is given once: one that has ended never names a later object.
 struct IntHandles {
   std::mutex mutex;
-  std::vector<LibraryObject*> objects;
+  std::unordered_map<int, LibraryObject*> objects;
+  int last = 0;
+
+  /// 0: every number has been given.
+  int add(LibraryObject* object) {
+    std::scoped_lock lock(mutex);
+    if (last == std::numeric_limits<int>::max()) return 0;
+    objects.emplace(last + 1, object);
+    return ++last;
+  }
 };
 
 IntHandles& int_handles() {
@@ -146,9 +155,8 @@ LibraryObject* find_library_object(const void* handle, ObjectKind kind) noexcept
 LibraryObject* find_library_object(int handle, ObjectKind kind) noexcept {
   IntHandles& table = int_handles();
   std::scoped_lock lock(table.mutex);
-  if (handle < 1 || static_cast<std::size_t>(handle) > table.objects.size()) return nullptr;
-  LibraryObject* object = Slab<LibraryObject>::find(table.objects[static_cast<std::size_t>(handle) - 1]);
-  return object != nullptr && object->kind == kind.number ? object : nullptr;
+  const auto at = table.objects.find(handle);
+  return at != table.objects.end() && at->second->kind == kind.number ? at->second : nullptr;
 }
 
 LibraryObject* make_library_object(ObjectKind kind) noexcept {
@@ -157,7 +165,14 @@ LibraryObject* make_library_object(ObjectKind kind) noexcept {
   return made;
 }
 
-void end_library_object(LibraryObject* object) noexcept { Slab<LibraryObject>::destroy(object); }
+void end_library_object(LibraryObject* object) noexcept {
+  if (object->number != 0) {
+    IntHandles& table = int_handles();
+    std::scoped_lock lock(table.mutex);
+    table.objects.erase(object->number);
+  }
+  Slab<LibraryObject>::destroy(object);
+}
 
 void say_unsupported(const char* function, const char* reason) noexcept {
   static std::mutex mutex;
@@ -178,11 +193,9 @@ void library_call_failed(Client& client, std::uint16_t library, std::uint16_t fu
     for (std::size_t i = 0; i < info->function_count; ++i)
       if (info->functions[i].number == function) name = info->functions[i].name;
   }
-  int none = 0;
-  if (!state.failed.compare_exchange_strong(none, status)) return;  // the first one counts
+  if (!client.deferred_errors().note_library(library, status)) return;  // the first one counts
   say(std::string(name) + " failed on the executor with status " + std::to_string(status) +
       "; the next call of its library, or the next that synchronises, says so");
-  client.deferred_errors().note(CUDA_ERROR_UNKNOWN);
 }
 
 LibraryCall::LibraryCall(const LibraryInfo& library, const LibraryFunction& function)
@@ -299,6 +312,11 @@ void LibraryCall::create(void* out, ObjectKind kind) {
   if (made == nullptr) return fail(library_.status.alloc_failed);
   made->kind = kind.number;
   made->name = client->mint();
+  if (kind.form == HandleForm::kInt) made->number = int_handles().add(made);
+  if (kind.form == HandleForm::kInt && made->number == 0) {
+    end_library_object(made);
+    return fail(library_.status.alloc_failed);
+  }
   const Created created{made, out, kind.form};
   if (created_count_ < created_.size()) {
     created_[created_count_] = created;
@@ -377,7 +395,7 @@ void LibraryCall::out_counted(void* bytes, std::uint64_t count) {
 void LibraryCall::inout(void* bytes, std::uint64_t count, bool optional) {
   in(bytes, count, optional);
   if (output_count_ == outputs_.size()) return fail(library_.status.invalid_value);
-  if (bytes != nullptr && !failed_) outputs_[output_count_++] = {bytes, count};
+  if (bytes != nullptr && !failed_) outputs_[output_count_++] = {bytes, count, true};
 }
 
 void LibraryCall::in_objects(const void* handles, std::uint64_t count, ObjectKind kind, bool optional) {
@@ -452,11 +470,8 @@ int LibraryCall::ready() {
 
 int LibraryCall::prepare() {
   if (const int status = ready(); status != library_.status.ok) return status;
-  LibraryState& state = states()[library_.number];
-  if (state.failed.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-    const int status = state.failed.exchange(0);
-    // Said once: here, or by a call that synchronised.
-    if (context_->client->deferred_errors().drop(CUDA_ERROR_UNKNOWN)) return status;
+  if (!function_.setter) {
+    if (const int status = context_->client->deferred_errors().take_library(library_.number); status != 0) return status;
   }
   if (!function_.work) return library_.status.ok;
   const CUstream handle = has_stream_ && !binds_ ? explicit_stream_ : first_object_ != nullptr ? first_object_->stream : nullptr;
@@ -469,13 +484,14 @@ int LibraryCall::prepare() {
   return library_.status.ok;
 }
 
-void LibraryCall::give(const std::uint64_t* words, std::size_t count) {
+/// Of a call that failed, what the library need not have written is left as it is.
+void LibraryCall::give(const std::uint64_t* words, std::size_t count, bool failed) {
   const auto* from = reinterpret_cast<const std::byte*>(words);
   std::size_t left = count * sizeof *words;
   for (std::size_t i = 0; i < output_count_; ++i) {
     const std::size_t padded = (outputs_[i].bytes + 7) & ~std::size_t{7};
     if (padded > left) return;
-    std::memcpy(outputs_[i].to, from, outputs_[i].bytes);
+    if (!failed || outputs_[i].also_input) std::memcpy(outputs_[i].to, from, outputs_[i].bytes);
     from += padded;
     left -= padded;
   }
@@ -505,17 +521,13 @@ void LibraryCall::settle(bool done) {
   for (std::size_t i = 0; i < created_count_; ++i) {
     const Created& created = i < created_.size() ? created_[i] : more_created_[i - created_.size()];
     if (!done) {
-      Slab<LibraryObject>::destroy(created.object);
+      end_library_object(created.object);
       continue;
     }
     created.object->parts.emplace_back(0, key_ + static_cast<char>('0' + i));
     created.object->content.store(memory().content(created.object->parts.back().second), std::memory_order_relaxed);
     if (created.form == HandleForm::kInt) {
-      IntHandles& table = int_handles();
-      std::scoped_lock lock(table.mutex);
-      table.objects.push_back(created.object);
-      const int value = static_cast<int>(table.objects.size());
-      std::memcpy(created.out, &value, sizeof value);
+      std::memcpy(created.out, &created.object->number, sizeof created.object->number);
     } else {
       const void* value = created.object;
       std::memcpy(created.out, &value, sizeof value);
@@ -524,7 +536,7 @@ void LibraryCall::settle(bool done) {
   if (!done) return;
   if (!changed_.empty()) change_contents();
   if (binds_ && first_object_ != nullptr) first_object_->stream = explicit_stream_;
-  if (destroyed_ != nullptr) Slab<LibraryObject>::destroy(destroyed_);
+  if (destroyed_ != nullptr) end_library_object(destroyed_);
 }
 
 int LibraryCall::post() {
@@ -553,7 +565,8 @@ int LibraryCall::wait() {
   const int status = (*reply)->status();
   const auto* results = (*reply)->results();
   const std::size_t count = results == nullptr ? 0 : results->size();
-  if (count != 0) give(results->data(), count);
+  const bool failed = status != library_.status.ok && status != function_.gives && function_.gives != LibraryFunction::kAlways;
+  if (count != 0) give(results->data(), count, failed);
   if (status == library_.status.ok && function_.mode >= LibraryMode::kQuery)
     memory().keep(key_, results == nullptr ? std::vector<std::uint64_t>{} : std::vector<std::uint64_t>(results->begin(), results->end()));
   return status;
@@ -586,20 +599,29 @@ int LibraryCall::run_now() noexcept {
       settle(false);
       return status;
     }
-    bool known = function_.mode == LibraryMode::kPosted;
-    if (function_.mode >= LibraryMode::kQuery) {
-      status = from_memory(known);
-      if (known && function_.mode == LibraryMode::kQuery) return status;
-    }
-    const bool posted = known && (function_.mode == LibraryMode::kLearned || output_count_ == 0) && bytes_ <= limits::kInlinePayloadBytes;
-    status = posted ? post() : wait();
-    settle(status == library_.status.ok);
-    return status;
+    status = perform();
+    if (status != library_.status.ok || !function_.setter) return status;
+    const int earlier = context_->client->deferred_errors().take_library(library_.number);
+    return earlier != 0 ? earlier : status;
   } catch (const std::bad_alloc&) {
     return library_.status.alloc_failed;
   } catch (...) {
     return library_.status.execution_failed;
   }
+}
+
+int LibraryCall::perform() {
+  int status = library_.status.ok;
+  bool known = function_.mode == LibraryMode::kPosted;
+  if (function_.mode >= LibraryMode::kQuery) {
+    status = from_memory(known);
+    if (known && function_.mode == LibraryMode::kQuery) return status;
+  }
+  const bool posted = known && (function_.mode == LibraryMode::kLearned || output_count_ == 0) && bytes_ <= limits::kInlinePayloadBytes;
+  status = posted ? post() : wait();
+  done_ = status == library_.status.ok;
+  settle(done_);
+  return status;
 }
 
 }  // namespace avec::client

@@ -44,6 +44,11 @@ struct LibraryFunction {
   bool may_block = false;
   bool work = false;   ///< adds work to a stream
   bool keyed = false;  ///< the content of its arguments matters
+  /// Sets or ends something: an earlier failure that is still to be told does not keep it from being done.
+  bool setter = false;
+  /// A failure with which its results are there all the same; kAlways: with any.
+  int gives = 0;
+  static constexpr int kAlways = -1;
 };
 
 struct LibraryInfo {
@@ -78,6 +83,7 @@ struct LibraryObject {
   CUstream stream = nullptr;       ///< that the program set; null: the default stream
   bool device_pointers = false;    ///< its pointer mode: scalars lie in device memory
   std::array<std::uint64_t, 4> state{};  ///< for hand-written code of the library
+  int number = 0;  ///< HandleForm::kInt: what the program has
 };
 
 /// The live object of a handle, or null: for hand-written functions and checks.
@@ -141,11 +147,14 @@ class LibraryCall {
     if (status != library_.status.ok) fail(status);
   }
   int run() noexcept;
+  /// After run(): the call was sent, or answered with "ok". run() may have told of an earlier one's failure all the same.
+  bool done() const { return done_; }
 
  private:
   struct Output {
     void* to;
     std::uint64_t bytes;
+    bool also_input = false;  ///< what comes back is right even if the library wrote nothing
   };
 
   void add(const void* bytes, std::size_t count);
@@ -166,7 +175,8 @@ class LibraryCall {
   int post();
   int wait();
   int from_memory(bool& found);
-  void give(const std::uint64_t* words, std::size_t count);
+  int perform();
+  void give(const std::uint64_t* words, std::size_t count, bool failed = false);
   void change_contents();
   void settle(bool done);
   int of_cuda(CUresult error) const;
@@ -174,7 +184,7 @@ class LibraryCall {
   const LibraryInfo& library_;
   const LibraryFunction& function_;
   void* counted_;
-  bool failed_ = false;
+  bool failed_ = false, done_ = false;
   bool host_result_ = false;  // the executor's library waits for the device
   int failure_ = 0;
   LibraryObject* first_object_ = nullptr;

@@ -46,7 +46,9 @@ class Function:
     parameters: list
     flags: set = field(default_factory=set)
     check: str = ""
+    note: str = ""
     calls: str = ""
+    gives: int = 0
 
 
 @dataclass
@@ -148,7 +150,7 @@ def parse_parameter(library, text):
     raise ApiError(f"unknown type `{type_}` of parameter {name}")
 
 
-FLAG = r"(?:may_block|hidden|work|grouped|check\s+\w+|calls\s+\w+)"
+FLAG = r"(?:may_block|hidden|work|grouped|check\s+\w+|note\s+\w+|calls\s+\w+|gives\s+\d+)"
 FUNCTION = re.compile(rf"((?:{FLAG}\s+)*)(posted|sync|query|learned)((?:\s+{FLAG})*)\s+(\w+)\s*\((.*)\)\s*=\s*(\d+)")
 
 
@@ -191,8 +193,12 @@ def parse_statement(library, text):
         for i, flag in enumerate(flags):
             if flag == "check":
                 function.check = flags[i + 1]
+            elif flag == "note":
+                function.note = flags[i + 1]
             elif flag == "calls":
                 function.calls = flags[i + 1]
+            elif flag == "gives":
+                function.gives = int(flags[i + 1])
             elif flag in ("may_block", "hidden", "work", "grouped"):
                 function.flags.add(flag)
         library.functions.append(function)
@@ -269,6 +275,16 @@ class Generator:
         streams = any(p.form in ("object", "set") and self.kind(library, p.type).streams for p in f.parameters)
         return streams and any(p.form in ("device", "scalar", "result") for p in f.parameters)
 
+    def setter(self, library, f):
+        """Done even while the program has not been told of an earlier failure: it changes or ends an object, no more."""
+        if any(p.form == "new" for p in f.parameters):
+            return False
+        if binds(f) or any(p.form == "delete" for p in f.parameters):
+            return True
+        changes = any(p.form == "set" for p in f.parameters)
+        sets = re.search("Set[A-Z]", f.name) is not None
+        return changes and (sets or not self.work(library, f)) or sets and f.mode == "posted"
+
     # ---- client
 
     def client_argument(self, library, f, p):
@@ -331,7 +347,8 @@ class Generator:
             keyed = f.mode in ("query", "learned") or any(p.form in ("set", "new") for p in f.parameters)
             text = lambda value: "true" if value else "false"  # noqa: E731
             lines.append(f'    {{{f.number}, "{f.name}", LibraryMode::{MODES[f.mode]}, {text("may_block" in f.flags)}, '
-                         f"{text(self.work(library, f))}, {text(keyed)}}},")
+                         f"{text(self.work(library, f))}, {text(keyed)}, {text(self.setter(library, f))}, "
+                         f"{'LibraryFunction::kAlways' if 'hidden' in f.flags else f.gives}}},")
         if not library.functions:
             lines.append('    {0, "", LibraryMode::kPosted},')
         status.setdefault("invalid_handle", status["not_initialized"])
@@ -349,7 +366,11 @@ class Generator:
                 lines.append(f"  call_.check({f.check}({names}));")
             for p in f.parameters:
                 lines.append("  " + self.client_argument(library, f, p))
-            lines += ["  return call_.run();", "}"]
+            if f.note:
+                names = ", ".join(p.name for p in f.parameters)
+                lines += ["  const int status_ = call_.run();", f"  if (call_.done()) {f.note}({names});", "  return status_;", "}"]
+            else:
+                lines += ["  return call_.run();", "}"]
         by_name = {f.name: f for f in library.functions}
         for alias, target in library.aliases:
             if target in by_name:

@@ -210,10 +210,13 @@ const char* text_of(int status, const char* const* texts, const char* unknown) {
 
 namespace avec::libraries {
 
+int check_pointer_mode(const void* handle, int mode) {
+  if (find(handle) == nullptr) return kNotInitialized;
+  return mode == 0 || mode == 1 ? kOk : kInvalidValue;
+}
 int note_pointer_mode(const void* handle, int mode) {
   LibraryObject* object = find(handle);
   if (object == nullptr) return kNotInitialized;
-  if (mode != 0 && mode != 1) return kInvalidValue;
   object->device_pointers = mode == 1;
   return kOk;
 }

@@ -3,6 +3,7 @@
 
 namespace avec::libraries {
 
+int check_pointer_mode(const void* handle, int mode);
 int note_pointer_mode(const void* handle, int mode);
 int note_math_mode(const void* handle, int mode);
 int note_atomics_mode(const void* handle, int mode);

@@ -24,12 +24,16 @@ LibraryObject* find(const void* descriptor) {
   return object != nullptr ? object : find_library_object(descriptor, libraries::kCublasltTransform);
 }
 
-int note(const void* descriptor, bool scale, bool mode, const void* value, std::uint64_t bytes) {
+/// `known`: an attribute that is noted here.
+int check(const void* descriptor, bool known, const void* value, std::uint64_t bytes) {
+  if (find(descriptor) == nullptr || (bytes != 0 && value == nullptr)) return kInvalidValue;
+  return known && bytes != sizeof(std::int32_t) ? kInvalidValue : kOk;
+}
+
+int note(const void* descriptor, bool scale, bool mode, const void* value) {
   LibraryObject* object = find(descriptor);
-  if (object == nullptr || (bytes != 0 && value == nullptr)) return kInvalidValue;
+  if (object == nullptr || (!scale && !mode)) return kOk;
   std::int32_t number = 0;
-  if (!scale && !mode) return kOk;
-  if (bytes != sizeof number) return kInvalidValue;
   std::memcpy(&number, value, sizeof number);
   if (scale) object->state[kScaleType] = static_cast<std::uint64_t>(number);
   // Device pointers, and vectors of them, all lie in device memory; beta of the last mode is not read there.
@@ -54,12 +58,18 @@ std::uint64_t scale_bytes(const void* descriptor) {
   return object == nullptr ? 0 : size_of_type(static_cast<int>(object->state[kScaleType]));
 }
 
-int note_matmul_attribute(const void* descriptor, int attribute, const void* value, std::uint64_t bytes) {
-  return note(descriptor, attribute == kMatmulScaleType, attribute == kMatmulPointerMode, value, bytes);
+int check_matmul_attribute(const void* descriptor, int attribute, const void* value, std::uint64_t bytes) {
+  return check(descriptor, attribute == kMatmulScaleType || attribute == kMatmulPointerMode, value, bytes);
+}
+int note_matmul_attribute(const void* descriptor, int attribute, const void* value, std::uint64_t) {
+  return note(descriptor, attribute == kMatmulScaleType, attribute == kMatmulPointerMode, value);
 }
 
-int note_transform_attribute(const void* descriptor, int attribute, const void* value, std::uint64_t bytes) {
-  return note(descriptor, attribute == kTransformScaleType, attribute == kTransformPointerMode, value, bytes);
+int check_transform_attribute(const void* descriptor, int attribute, const void* value, std::uint64_t bytes) {
+  return check(descriptor, attribute == kTransformScaleType || attribute == kTransformPointerMode, value, bytes);
+}
+int note_transform_attribute(const void* descriptor, int attribute, const void* value, std::uint64_t) {
+  return note(descriptor, attribute == kTransformScaleType, attribute == kTransformPointerMode, value);
 }
 
 }  // namespace avec::libraries

@@ -31,7 +31,10 @@ int cufftSetAutoAllocation(int plan, int on) {
   note("plan %d allocates %d\n", plan, on);
   return 0;
 }
-int cufftExecC2C(int plan, void *from, void *to, int direction) { return direction == 77 ? 6 : 0; }
+int cufftExecC2C(int plan, void *from, void *to, int direction) {
+  note("transform\n");
+  return direction == 77 ? 6 : 0;
+}
 int cufftGetSize(int plan, unsigned long *size) { return 6; }
 int cufftXtSetWorkAreaPolicy(int plan, int policy, unsigned long *size) {
   *size += 1;
@@ -48,14 +51,15 @@ int cusparseDestroy(void *handle) {
   return 0;
 }
 int cusparseSetPointerMode(void *handle, int mode) {
+  static int refused;
   note("pointer mode %d\n", mode);
-  return 0;
+  return mode == 1 && getenv("AVEC_TEST_REFUSE_MODE") && !refused++ ? 6 : 0;
 }
 int cusparseCreateMatDescr(void **descriptor) {
   *descriptor = (void *)0x20;
   return 0;
 }
-int cusparseDestroyMatDescr(void *descriptor) { return 6; }
+int cusparseDestroyMatDescr(void *descriptor) { return 7; }
 int cusparseCreateCsric02Info(void **info) {
   *info = (void *)0x30;
   return 0;
@@ -69,16 +73,15 @@ int cusparseCreateCsrilu02Info(void **info) {
   return 0;
 }
 int cusparseXcsrilu02_zeroPivot(void *handle, void *info, int *position) { return 6; }
-int cusparseCreateDnVec(void **vector, long size, void *values, int type) {
-  *vector = (void *)0x50;
-  return 0;
-}
-int cusparseDnVecSetValues(void *vector, void *values) {
-  note("values %d\n", values != NULL);
-  return 0;
-}
-
 // cuSOLVER: works in all of the host memory that it is lent.
+int cusolverDnCreateSyevjInfo(void **info) {
+  *info = (void *)0x70;
+  return 0;
+}
+int cusolverDnXsyevjGetResidual(void *handle, void *info, double *residual) {
+  *residual = 0;
+  return 0;
+}
 int cusolverDnCreate(void **handle) {
   *handle = (void *)0x60;
   return 0;
