@@ -65,7 +65,10 @@ int curandCreateGenerator(void** generator, int) {
   return called();
 }
 EXPORT int curandDestroyGenerator(void* generator);
-int curandDestroyGenerator(void*) { return called(); }
+int curandDestroyGenerator(void*) {
+  if (state().gate_ends) wait_at_gate();
+  return called();
+}
 EXPORT int curandSetStream(void* generator, void* stream);
 int curandSetStream(void*, void*) { return called(); }
 EXPORT int curandGenerateUniform(void* generator, float* output, std::uint64_t count);

@@ -42,7 +42,7 @@ std::uint16_t number_of(std::uint16_t library, std::string_view name) {
 
 InProcessExecutor::Options with_libraries() {
   FakeState& state = fake();
-  state.gate = state.no_memory = false;
+  state.gate = state.gate_ends = state.no_memory = false;
   state.calls = state.waiting = state.status = 0;
   InProcessExecutor::Options options;
   options.session.driver_path = AVEC_FAKE_LIBRARIES "/libavec_cpu_device.so";
@@ -190,6 +190,28 @@ TEST_CASE("A call of what is not there gets an error, and no library hears of it
   CHECK(fake().calls == calls);
   // The session is as it was.
   CHECK(session.ask(kCublas, "cublasIsamax_v2", right).results == Words{5});
+}
+
+TEST_CASE("A null pointer where a function takes none is refused, and no library hears of it") {
+  Libraries session;
+  session.make_handle();
+  session.make_generator();
+  REQUIRE(session.failures().empty());
+  const int calls = fake().calls;
+  // Results in host and in device memory, scalars in device memory, an array.
+  CHECK(session.ask(kCublas, "cublasIsamax_v2", {kHandle, 5, kBase, 1, 1, 0}).status == kCublasInvalid);
+  CHECK(session.ask(kCublas, "cublasIsamax_v2", {kHandle, 5, kBase, 1, 0, 0}).status == kCublasInvalid);
+  CHECK(session.ask(kCublas, "cublasZscal_v2", {kHandle, 5, 0, 0, kBase, 1}).status == kCublasInvalid);
+  CHECK(session.ask(kCurand, "curand_uniform_host", {kGenerator, 0, 3}).status != 0);
+  Words words{kHandle, ~std::uint64_t{0}};
+  for (int i = 0; i < 5; ++i) words.insert(words.end(), {4, 0});
+  for (int i = 0; i < 2; ++i) words.insert(words.end(), {kBase, 4, 0});
+  words.insert(words.end(), {4, 0, kBase, 4, 0, 1, 4, 0});
+  CHECK(session.ask(kCublas, "cublasSgemmGroupedBatched", words).status == kCublasInvalid);
+  CHECK(fake().calls == calls);
+  // Of nothing, a null pointer will do.
+  CHECK(session.ask(kCurand, "curand_uniform_host", {kGenerator, 0, 0}).status == 0);
+  CHECK(session.ping() == 0);
 }
 
 TEST_CASE("A library's own failure is its status, and what it was to make has no name") {
@@ -349,15 +371,33 @@ TEST_CASE("While a call waits on a helper the session serves others, and what th
     CHECK(session.answer_to(asked).results == Words{77});
   }
   SECTION("its context and stream") {
+    const auto ends = [] { return recorded("cuCtxDestroy_v2") + recorded("cuDevicePrimaryCtxRelease_v2"); };
+    const auto ended = [&, before = ends()] { return ends() - before; };
     fake().gate = true;
     const auto asked = session.send_ask(kCurand, number_of(kCurand, "curand_uniform_host"), {kGenerator, 1, 1}, 1, kStream);
     REQUIRE(waits());
     session.client.send(wire::StreamDestroy(kStream));
     session.client.send(wire::ContextDestroy(kContext));
-    CHECK(session.ping() == 0);
+    for (int i = 0; i < 20; ++i) CHECK(session.ping() == 0);
+    CHECK(ended() == 0);
     session.open_gate();
     CHECK(session.answer_to(asked).results == Words{0x3f000000});
-    CHECK(session.ping() == 0);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (ended() == 0 && std::chrono::steady_clock::now() < deadline) CHECK(session.ping() == 0);
+    CHECK(ended() == 1);
+  }
+  SECTION("what it ends: its name is gone while it runs, and back when it fails") {
+    fake().gate_ends = fake().gate = true;
+    const auto asked = session.send_ask(kCurand, number_of(kCurand, "curand_destroy"), {kGenerator}, 1);
+    REQUIRE(waits());
+    CHECK(session.ask(kCurand, "curand_destroy", {kGenerator}).status != 0);
+    CHECK(fake().waiting == 1);
+    const bool fails = GENERATE(true, false);
+    fake().status = fails ? 14 : 0;
+    session.open_gate();
+    CHECK(session.answer_to(asked).status == (fails ? 14 : 0));
+    fake().status = 0;
+    CHECK((session.ask(kCurand, "curand_destroy", {kGenerator}).status == 0) == fails);
   }
   SECTION("the client") {
     fake().gate = true;

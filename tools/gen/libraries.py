@@ -425,7 +425,7 @@ class Generator:
                         f"const auto {n} = {cast}(arguments_.{take}({n}_sized, {bytes_}));", n)
             return f"{pointer} const {n} = {cast}(arguments_.{p.form}({size}));", "", n
         if p.form == "string":
-            return f"const char* const {n} = arguments_.string();", "", n
+            return f"const char* const {n} = arguments_.string({'true' if p.optional else 'false'});", "", n
         if p.form == "scratch":
             # Memory that does not travel has no limit of the frame's.
             return "", f"void* const {n} = arguments_.scratch(static_cast<std::uint64_t>({p.count}));", n
@@ -435,16 +435,17 @@ class Generator:
             if p.optional and check:
                 check = f"if ({n} != nullptr) {check}"
             return (f"std::uint64_t {n}_count; void* const {n} = arguments_.objects_{way}({kind(element[1])}, {n}_count);", check, n)
+        optional = "true" if p.optional else "false"
         if p.form == "out":
             if p.client_count:
                 return (f"const std::uint64_t {n}_bytes = arguments_.word();",
-                        f"const auto {n} = static_cast<{pointer}>(arguments_.out({n}_bytes != 0, {n}_bytes));", n)
+                        f"const auto {n} = static_cast<{pointer}>(arguments_.out({n}_bytes != 0, {n}_bytes, true));", n)
             return (f"const bool {n}_wanted = arguments_.wanted();",
-                    f"const auto {n} = static_cast<{pointer}>(arguments_.out({n}_wanted, {bytes_}));", n)
+                    f"const auto {n} = static_cast<{pointer}>(arguments_.out({n}_wanted, {bytes_}, {optional}));", n)
         take = "both" if p.form == "inout" else "expect"
         want = f"{n}_blob.bytes" if p.client_count else bytes_
         return (f"const auto {n}_blob = arguments_.in();",
-                f"const auto {n} = static_cast<{pointer}>(arguments_.{take}({n}_blob, {want}));", n)
+                f"const auto {n} = static_cast<{pointer}>(arguments_.{take}({n}_blob, {want}, {optional}));", n)
 
     def executor_kind(self, library, name):
         kind = self.kind(library, name)

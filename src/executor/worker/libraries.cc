@@ -49,7 +49,11 @@ SessionLibraries::~SessionLibraries() {
 }
 
 SessionLibraries::Loaded& SessionLibraries::load(const LibraryDescription& description) {
-  Loaded& loaded = loaded_[description.number];
+  Loaded& loaded = [&]() -> Loaded& {
+    std::scoped_lock lock(mutex_);
+    return loaded_[description.number];
+  }();
+  std::scoped_lock lock(loaded.mutex);
   if (loaded.tried) return loaded;
   loaded.tried = true;
   loaded.addresses.resize(description.entry_count);
@@ -72,20 +76,25 @@ SessionLibraries::Loaded& SessionLibraries::load(const LibraryDescription& descr
     candidates.emplace_back(description.soname);
     candidates.push_back(std::string(kToolkitFolder) + "/" + description.soname);
   }
+  load(description, candidates, loaded);
+  return loaded;
+}
+
+void SessionLibraries::load(const LibraryDescription& description, const std::vector<std::string>& candidates,
+                            Loaded& loaded) {
   std::string why;
   for (const std::string& candidate : candidates) {
     loaded.handle = ::dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (loaded.handle != nullptr) {
       loaded.path = candidate;
       load_builtins(candidate);
-      return loaded;
+      return;
     }
     const char* said = ::dlerror();
     if (why.empty() || candidate == description.soname) why = said == nullptr ? "unknown reason" : said;
   }
   loaded.problem = "the executor has no " + std::string(description.soname) + " (" + why +
                    "); install it there, or name its folder in the setting library-path";
-  return loaded;
 }
 
 std::string SessionLibraries::open(std::uint16_t library, std::string& problem) {
@@ -134,6 +143,12 @@ bool SessionLibraries::can_add(std::uint64_t name) const {
 
 bool SessionLibraries::add_object(std::uint64_t name, Object object) {
   return objects_.size() < kMaxObjects && objects_.emplace(name, std::move(object)).second;
+}
+
+std::optional<SessionLibraries::Object> SessionLibraries::take_object(std::uint64_t name) {
+  auto node = objects_.extract(name);
+  if (node.empty()) return std::nullopt;
+  return std::move(node.mapped());
 }
 
 bool SessionLibraries::take_scratch(std::uint64_t bytes) {
@@ -202,7 +217,7 @@ void* LibraryArguments::object(LibraryKind kind, bool optional) {
 }
 
 void* LibraryArguments::destroy(LibraryKind kind) {
-  if (next_ < words_.size()) ended_.push_back(words_[next_]);
+  if (next_ < words_.size()) end_.push_back(words_[next_]);
   return object(kind);
 }
 
@@ -219,9 +234,11 @@ void* LibraryArguments::create(LibraryKind kind) {
   return result;
 }
 
-const void* LibraryArguments::scalar(std::uint64_t bytes) { return word() == 0 ? device() : take(bytes); }
+const void* LibraryArguments::scalar(std::uint64_t bytes) { return word() == 0 ? given(device()) : take(bytes); }
 
-void* LibraryArguments::result(std::uint64_t bytes) { return word() == 0 ? device() : out(wanted(), bytes); }
+void* LibraryArguments::result(std::uint64_t bytes) {
+  return word() == 0 ? given(device()) : out(wanted(), bytes, false);
+}
 
 LibraryArguments::Blob LibraryArguments::in() {
   Blob blob;
@@ -233,20 +250,20 @@ LibraryArguments::Blob LibraryArguments::in() {
   return blob;
 }
 
-void* LibraryArguments::expect(const Blob& blob, std::uint64_t bytes) {
-  if (blob.null) return nullptr;
+void* LibraryArguments::expect(const Blob& blob, std::uint64_t bytes, bool optional) {
+  if (blob.null) return optional || bytes == 0 ? nullptr : given<void>(nullptr);
   if (blob.bytes != bytes) bad("an array of another size than its arguments say");
   return blob.data;
 }
 
-void* LibraryArguments::both(const Blob& blob, std::uint64_t bytes) {
-  void* data = expect(blob, bytes);
+void* LibraryArguments::both(const Blob& blob, std::uint64_t bytes, bool optional) {
+  void* data = expect(blob, bytes, optional);
   if (data != nullptr) outputs_.emplace_back(static_cast<std::byte*>(data), bytes);
   return data;
 }
 
-void* LibraryArguments::out(bool wanted, std::uint64_t bytes) {
-  if (!wanted) return nullptr;
+void* LibraryArguments::out(bool wanted, std::uint64_t bytes, bool optional) {
+  if (!wanted) return optional || bytes == 0 ? nullptr : given<void>(nullptr);
   std::byte* data = result_buffer(bytes);
   if (data != nullptr) outputs_.emplace_back(data, bytes);
   return data;
@@ -264,9 +281,9 @@ void* LibraryArguments::scratch(std::uint64_t bytes) {
   return nullptr;
 }
 
-const char* LibraryArguments::string() {
+const char* LibraryArguments::string(bool optional) {
   const Blob blob = in();
-  if (blob.null) return nullptr;
+  if (blob.null) return optional ? nullptr : given<const char>(nullptr);
   if (blob.bytes == 0 || blob.data == nullptr || blob.data[blob.bytes - 1] != std::byte{0}) {
     bad("a text without an end");
     return nullptr;
@@ -306,7 +323,10 @@ void* LibraryArguments::objects_out(LibraryKind kind, std::uint64_t& count) {
 }
 
 void LibraryArguments::settle() {
-  if (status_ != library_.ok) return;
+  if (status_ != library_.ok) {
+    for (auto& [name, object] : ended_) session_.add_object(name, std::move(object));
+    return;
+  }
   for (Made& made : made_) {
     if (made.slot == nullptr) {
       std::memcpy(&made.object.native, made.object.native, sizeof made.object.native);
@@ -315,7 +335,6 @@ void LibraryArguments::settle() {
     }
     session_.add_object(made.name, std::move(made.object));
   }
-  for (const std::uint64_t name : ended_) session_.remove_object(name);
 }
 
 std::vector<std::uint64_t> LibraryArguments::results() const {

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -67,7 +69,7 @@ class SessionLibraries {
   /// The function, or null with the library's status for the client. Loads the library.
   const LibraryEntry* find(std::uint16_t library, std::uint16_t function, void*& address, int& status);
   const LibraryDescription* description(std::uint16_t library) const { return library_description(library); }
-  /// For hand-written executor code: NVIDIA's function; null when it or the library is missing.
+  /// For hand-written executor code: NVIDIA's function; null when it or the library is missing. Any thread.
   void* symbol(std::uint16_t library, const char* name);
 
   struct Object {
@@ -79,23 +81,29 @@ class SessionLibraries {
   /// Whether an object of this name can be added: there is none, and room for one.
   bool can_add(std::uint64_t name) const;
   bool add_object(std::uint64_t name, Object object);
-  void remove_object(std::uint64_t name) { objects_.erase(name); }
+  /// The object, which has no name any more.
+  std::optional<Object> take_object(std::uint64_t name);
   /// Counts what a call works in on the host; false: kMaxScratchBytes would be passed. Any thread.
   bool take_scratch(std::uint64_t bytes);
   void give_scratch(std::uint64_t bytes) { scratch_ -= bytes; }
 
  private:
   struct Loaded {
+    std::mutex mutex;  ///< held while it is loaded
     bool tried = false;
+    // Do not change once load() has returned it.
     void* handle = nullptr;
     std::string path, problem;
-    std::vector<void*> addresses;  ///< by function number; null: not looked up, or missing
+    std::vector<void*> addresses;  ///< by function number; null: not looked up, or missing. The loop's
   };
+  /// Any thread: waits for one that loads the same library.
   Loaded& load(const LibraryDescription& description);
+  static void load(const LibraryDescription& description, const std::vector<std::string>& candidates, Loaded& loaded);
 
   std::filesystem::path cpu_folder_;
   std::vector<std::filesystem::path> folders_;
-  std::unordered_map<std::uint16_t, Loaded> loaded_;
+  std::mutex mutex_;
+  std::unordered_map<std::uint16_t, Loaded> loaded_;  // guarded by mutex_, what is in it is not
   std::unordered_map<std::uint64_t, Object> objects_;
   std::atomic<std::uint64_t> scratch_{0};
 };
@@ -155,47 +163,50 @@ class LibraryArguments {
   };
   Blob in();
   struct SizedScalar {
+    bool on_device = false;
     void* device = nullptr;
     Blob host;
   };
   SizedScalar sized_scalar() {
     SizedScalar scalar;
-    if (word() == 0) {
-      scalar.device = device();
+    scalar.on_device = word() == 0;
+    if (scalar.on_device) {
+      scalar.device = given(device());
     } else {
       scalar.host = in();
     }
     return scalar;
   }
   const void* expect(const SizedScalar& scalar, std::uint64_t bytes) {
-    return scalar.host.null ? scalar.device : expect(scalar.host, bytes);
+    return scalar.on_device ? scalar.device : given(expect(scalar.host, bytes, false));
   }
   /// A result whose size depends on other arguments.
   struct SizedResult {
     void* device = nullptr;
-    bool wanted = false;
+    bool on_device = false, wanted = false;
   };
   SizedResult sized_result() {
     SizedResult result;
-    if (word() == 0) {
-      result.device = device();
+    result.on_device = word() == 0;
+    if (result.on_device) {
+      result.device = given(device());
     } else {
       result.wanted = wanted();
     }
     return result;
   }
   void* out(const SizedResult& result, std::uint64_t bytes) {
-    return result.wanted ? out(true, bytes) : result.device;
+    return result.on_device ? result.device : out(result.wanted, bytes, false);
   }
-  /// The bytes, which must be so many.
-  void* expect(const Blob& blob, std::uint64_t bytes);
+  /// The bytes, which must be so many. Not `optional`: a null pointer is refused, unless it is of no bytes.
+  void* expect(const Blob& blob, std::uint64_t bytes, bool optional);
   /// The same bytes are answered.
-  void* both(const Blob& blob, std::uint64_t bytes);
+  void* both(const Blob& blob, std::uint64_t bytes, bool optional);
   bool wanted() { return word() != 0; }
-  void* out(bool wanted, std::uint64_t bytes);
+  void* out(bool wanted, std::uint64_t bytes, bool optional);
   /// Memory to work in, of no known content: as much as the session may have, or the call fails.
   void* scratch(std::uint64_t bytes);
-  const char* string();
+  const char* string(bool optional);
   void* objects_in(LibraryKind kind, std::uint64_t& count);
   void* objects_out(LibraryKind kind, std::uint64_t& count);
   void expect_count(std::uint64_t count, std::uint64_t expected) {
@@ -207,6 +218,9 @@ class LibraryArguments {
   int invoke(Call&& call) {
     if (next_ != words_.size()) bad("too many arguments");
     if (!good()) return status_;
+    // What the call ends has no name from now on: the library may give its value to another while this waits.
+    for (const std::uint64_t name : end_)
+      if (auto object = session_.take_object(name)) ended_.emplace_back(name, std::move(*object));
     if (defer_) {
       deferred_ = std::forward<Call>(call);
       return library_.ok;
@@ -217,7 +231,7 @@ class LibraryArguments {
   bool deferred() const { return static_cast<bool>(deferred_); }
   int run_deferred() { return status_ = deferred_(); }
 
-  /// After the call: what it made has names, what it ended has none.
+  /// After the call: what it made has names; if it failed, what it was to end has its name again.
   void settle();
   /// What it wrote, each padded to 8 bytes.
   std::vector<std::uint64_t> results() const;
@@ -226,6 +240,12 @@ class LibraryArguments {
   std::uint64_t bad(const char* what) {
     if (malformed_ == nullptr) malformed_ = what;
     return 0;
+  }
+  /// A pointer that the function takes no null for: the client would not have sent one.
+  template <class T>
+  T* given(T* pointer) {
+    if (pointer == nullptr && status_ == library_.ok) status_ = library_.invalid_value;
+    return pointer;
   }
   /// What the library gets lies as the most demanding type of its interface, cuDoubleComplex, must.
   static constexpr std::size_t kAlignment = 16;
@@ -252,7 +272,8 @@ class LibraryArguments {
     SessionLibraries::Object object;
   };
   std::vector<Made> made_;
-  std::vector<std::uint64_t> ended_;
+  std::vector<std::uint64_t> end_;
+  std::vector<std::pair<std::uint64_t, SessionLibraries::Object>> ended_;
   std::vector<std::shared_ptr<std::byte[]>> used_;  // a call that waits may outlive the names of its objects
   std::vector<std::unique_ptr<Aligned[]>> buffers_;
   std::vector<std::pair<const std::byte*, std::uint64_t>> outputs_;

@@ -2,7 +2,9 @@
 //
 // They have an order of their own beside that of streams: a descriptor that is changed or destroyed is
 // used by calls that may be held, so while a library call is held every later one is.
+#include <functional>
 #include <memory>
+#include <utility>
 
 #include "executor/worker/session.h"
 
@@ -138,17 +140,25 @@ Result<> Session::operator()(const Header& header, const wire::LibraryAsk& call)
   }
   // It waits, perhaps for the device: on a helper. The client's thread waits for the answer, so nothing
   // that the program orders after it is issued before it.
-  helpers_.run([this, header, arguments, native = context->handle, name = stream == nullptr ? 0 : stream->name] {
+  // Its context is there until then, also when it loses its name.
+  ++context->library_calls;
+  helpers_.run([this, header, arguments, context, native = context->handle, name = stream == nullptr ? 0 : stream->name] {
     driver_.cuCtxSetCurrent(native);
     arguments->run_deferred();
-    return std::function<void()>([this, header, arguments, name] {
+    return std::function<void()>([this, header, arguments, context, name] {
       CUresult found;
       if (Stream* stream = name == 0 ? nullptr : find_stream(name, found)) after_library_call(stream);
       arguments->settle();
       answer_library(header, arguments->failure(), arguments->results());
+      if (--context->library_calls == 0 && context->when_left) later_.push_back(std::exchange(context->when_left, nullptr));
     });
   });
   return {};
+}
+
+void Session::when_left(Context& context, std::function<void()> action) {
+  if (context.library_calls == 0) return action();
+  context.when_left = std::move(action);
 }
 
 }  // namespace avec::worker

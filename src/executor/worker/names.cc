@@ -162,7 +162,9 @@ Result<> Session::operator()(const Header& header, const wire::ContextDestroy& c
     if (stream->context == context) names.push_back(name);
   const std::vector<Stream*> streams = context->streams;
   completions_.then_all(streams, [this, context](CUresult) {
-    later_.push_back([this, context] { when_not_comparing([this, context] { destroy_context(context); }); });
+    later_.push_back([this, context] {
+      when_left(*context, [this, context] { when_not_comparing([this, context] { destroy_context(context); }); });
+    });
   });
   for (std::uint64_t name : names) {
     streams_.find(name)->created = false;  // goes with the context

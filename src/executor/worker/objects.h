@@ -75,6 +75,8 @@ struct Context {
   std::vector<Stream*> streams;  ///< all of this context, dying ones included
   std::vector<CUevent> spare_events;  ///< for marks
   int blocking_captures = 0;     ///< streams that capture and exclude the legacy stream
+  std::size_t library_calls = 0;  ///< on helpers, in this context
+  std::function<void()> when_left;  ///< once there are none
   bool may_print = false;        ///< a module was loaded whose kernels may print
   std::unordered_set<std::uint64_t> textures, surfaces;  ///< objects made in it
 };

@@ -330,6 +330,8 @@ class Session {
   /// No event refers to frames of a stream that is about to be freed.
   void forget_held_points(const Stream& stream);
   void destroy_context(Context* context);
+  /// Once no helper makes a library's call in the context, which has lost its name. Once for a context.
+  void when_left(Context& context, std::function<void()> action);
   void free_events_of(Context& context);
   void free_modules_of(Context& context);
   void destroy_event(std::unique_ptr<Event> event);
