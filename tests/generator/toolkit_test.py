@@ -142,7 +142,7 @@ class Toolkit(unittest.TestCase):
         path = self.out / "foo.api"
         path.write_text('library foo = 60\nsoname libfoo.so.1\nstatus ok 0, not_initialized 1, alloc_failed 2, '
                         'invalid_value 3, execution_failed 4, not_supported 5\n'
-                        'posted fooRun(handle: object foo, x: device) = 1\nquery hidden fooInside(n: out i32[1]) = 2\n'
+                        'kind foo either\nposted fooRun(handle: object foo, x: device) = 1\nquery hidden fooInside(n: out i32[1]) = 2\n'
                         'local fooName\nalias fooGo = fooRun\nunsupported "too far away": fooFar\n')
         summary = libraries.summary(libraries.read(path))
         self.assertEqual((summary["done"], summary["total"]), (3, 4))
