@@ -386,6 +386,20 @@ TEST_CASE("While a call waits on a helper the session serves others, and what th
     while (ended() == 0 && std::chrono::steady_clock::now() < deadline) CHECK(session.ping() == 0);
     CHECK(ended() == 1);
   }
+  SECTION("its stream, which ends after the call") {
+    const auto ended = [before = recorded("cuStreamDestroy_v2")] { return recorded("cuStreamDestroy_v2") - before; };
+    fake().gate = true;
+    const auto asked = session.send_ask(kCurand, number_of(kCurand, "curand_uniform_host"), {kGenerator, 1, 1}, 1, kStream);
+    REQUIRE(waits());
+    session.client.send(wire::StreamDestroy(kStream));
+    for (int i = 0; i < 20; ++i) CHECK(session.ping() == 0);
+    CHECK(ended() == 0);
+    session.open_gate();
+    CHECK(session.answer_to(asked).results == Words{0x3f000000});
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (ended() == 0 && std::chrono::steady_clock::now() < deadline) CHECK(session.ping() == 0);
+    CHECK(ended() == 1);
+  }
   SECTION("what it ends: its name is gone while it runs, and back when it fails") {
     fake().gate_ends = fake().gate = true;
     const auto asked = session.send_ask(kCurand, number_of(kCurand, "curand_destroy"), {kGenerator}, 1);

@@ -140,14 +140,15 @@ Result<> Session::operator()(const Header& header, const wire::LibraryAsk& call)
   }
   // It waits, perhaps for the device: on a helper. The client's thread waits for the answer, so nothing
   // that the program orders after it is issued before it.
-  // Its context is there until then, also when it loses its name.
+  // Its context and stream are there until then, also when they lose their names.
   ++context->library_calls;
-  helpers_.run([this, header, arguments, context, native = context->handle, name = stream == nullptr ? 0 : stream->name] {
+  if (stream != nullptr) ++stream->library_calls;
+  helpers_.run([this, header, arguments, context, stream, native = context->handle] {
     driver_.cuCtxSetCurrent(native);
     arguments->run_deferred();
-    return std::function<void()>([this, header, arguments, context, name] {
-      CUresult found;
-      if (Stream* stream = name == 0 ? nullptr : find_stream(name, found)) after_library_call(stream);
+    return std::function<void()>([this, header, arguments, context, stream] {
+      if (stream != nullptr) --stream->library_calls;
+      if (!context->when_left) after_library_call(stream);
       arguments->settle();
       answer_library(header, arguments->failure(), arguments->results());
       if (--context->library_calls == 0 && context->when_left) later_.push_back(std::exchange(context->when_left, nullptr));

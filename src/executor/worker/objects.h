@@ -148,7 +148,9 @@ struct Stream {
   std::uint64_t watch_credit = 0;  ///< StreamDones that it still expects
   bool touched = false;            ///< a frame has named the stream since the last one
 
-  bool idle() const { return issued == completed && held.empty(); }
+  std::size_t library_calls = 0;   ///< on helpers, which give it work
+
+  bool idle() const { return issued == completed && held.empty() && library_calls == 0; }
 };
 
 struct Event {
