@@ -36,7 +36,8 @@ class Connection {
   virtual ~Connection() = default;
 
   /// Sends a prefix of the gathered buffers without blocking. The buffers are borrowed for
-  /// the call: once it returns, the bytes counted in the result may be overwritten.
+  /// the call: once it returns, the bytes counted in the result may be overwritten. Those that were not taken come
+  /// first in the next send().
   virtual IoResult send(std::span<const ConstBytes> buffers) noexcept = 0;
 
   /// Receives into the scattered buffers without blocking; fills them in order. After the

@@ -106,6 +106,10 @@ inline constexpr std::uint32_t kMaxPendingConnections = 1024;
 inline constexpr auto kAuthenticationDeadline = 5s;
 /// Connecting, authenticating and the worker's first answer, together.
 inline constexpr auto kConnectDeadline = 5s;
+/// A ticket is worth something until its first data connection comes, this long; then as long as its session.
+inline constexpr auto kTicketLifetime = 30s;
+/// Openings of a session whose serials are remembered; older ones than these are refused.
+inline constexpr std::size_t kRememberedOpenings = 1024;
 /// A worker that lost its client ends within this.
 inline constexpr auto kTeardownDeadline = 1s;
 /// A posted call leaves the client within this with no further call.

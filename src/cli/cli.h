@@ -19,7 +19,14 @@ struct RunOptions {
   std::vector<std::string> command;
 };
 
+struct KeygenOptions {
+  std::string token, ca;
+  std::vector<std::string> servers, clients, revoked;
+  unsigned days = 825;
+};
+
 int serve(const Settings& settings);
+int keygen(const KeygenOptions& options);
 int run(const Settings& settings, const RunOptions& options);
 int info(const Settings& settings, bool json);
 int show_config(const Settings& settings);

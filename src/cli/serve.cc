@@ -43,8 +43,9 @@ void start_logging(std::string_view level) {
 int serve(const Settings& settings) {
   start_logging(settings.text("log-level"));
   // The CPU device reads these itself, in the workers.
-  for (const char* key : {"cpu-device-memory", "cpu-devices"}) {
-    if (settings.origin(key) != "default" && settings.number(key) != 0)
+  for (const char* key : {"cpu-device-dirty", "cpu-device-memory", "cpu-devices"}) {
+    const std::string_view value = settings.text(key);
+    if (settings.origin(key) != "default" && value != "0" && value != "false")
       ::setenv(variable_of(key).c_str(), std::string(settings.text(key)).c_str(), 1);
     else
       ::unsetenv(variable_of(key).c_str());
@@ -67,6 +68,8 @@ int serve(const Settings& settings) {
   options.library_path = settings.text("library-path");
   options.log_level = settings.text("log-level");
   options.release = AVEC_RELEASE;
+  options.user = settings.text("user");
+  options.confine = settings.flag("confine");
   if (const std::string_view file = settings.text("token-file"); !file.empty()) {
     auto token = wire::read_token_file(std::string(file));
     if (!token) {
@@ -75,6 +78,11 @@ int serve(const Settings& settings) {
     }
     options.token = *token;
   }
+  options.credentials.certificate = settings.text("tls-certificate");
+  options.credentials.key = settings.text("tls-key");
+  options.credentials.authority = settings.text("tls-ca");
+  options.credentials.revoked = settings.text("tls-crl");
+  options.encryption = tls::encryption_of(settings.text("transport-encryption"));
   options.listening = [](const std::string& address) {
     std::printf("listening on %s\n", address.c_str());
     std::fflush(stdout);

@@ -111,6 +111,12 @@ std::expected<ConnectOptions, OpenFailure> options_from_settings() {
       std::min<std::uint64_t>(settings.number("tcp-streams"), limits::kMaxTcpStreams));
   options.bind_address_ranges = settings.flag("bind-address-ranges");
   options.coherence = settings.text("coherence");
+  options.credentials.certificate = settings.text("tls-certificate");
+  options.credentials.key = settings.text("tls-key");
+  options.credentials.authority = settings.text("tls-ca");
+  options.credentials.revoked = settings.text("tls-crl");
+  options.server_name = settings.text("tls-server-name");
+  options.encryption = tls::encryption_of(settings.text("transport-encryption"));
   if (const std::string path(settings.text("token-file")); !path.empty()) {
     auto token = wire::read_token_file(path);
     if (!token) return std::unexpected(OpenFailure{CUDA_ERROR_NOT_PERMITTED, token.error()});
@@ -129,6 +135,9 @@ std::expected<std::unique_ptr<Client>, OpenFailure> Client::open(const ConnectOp
   wanted.executor = options.executor;
   wanted.device = options.device;
   wanted.token = options.token;
+  wanted.credentials = options.credentials;
+  wanted.server_name = options.server_name;
+  wanted.encryption = options.encryption;
   wanted.program = options.program;
   wanted.wait_mode = wait_mode_of(options.wait);
   wanted.spin = options.spin;

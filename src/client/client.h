@@ -17,6 +17,7 @@
 #include "avec/transport.h"
 #include "client/address_range.h"
 #include "client/errors.h"
+#include "transport/tls/context.h"
 
 namespace avec::wire {
 enum class Opcode : std::uint16_t;
@@ -52,6 +53,10 @@ struct ConnectOptions {
   unsigned tcp_streams = 0;  ///< session::Options
   Trace* trace = nullptr;    ///< of this session; outlives it
   std::string coherence = "auto";
+  // session::Options
+  tls::Credentials credentials;
+  std::string server_name;
+  tls::Encryption encryption = tls::Encryption::kAuto;
 };
 
 struct OpenFailure {

@@ -20,8 +20,9 @@ using namespace std::chrono_literals;
 
 /// One session: the thread that runs it and what data connections need to reach it.
 struct Served {
-  wire::TicketId ticket;
-  wire::Digest key;
+  explicit Served(const wire::BrokerHandshake& handshake)
+      : ticket(handshake.ticket_id(), handshake.session_key(), false) {}
+  worker::Ticket ticket;
   std::unique_ptr<worker::Session> session;
   std::unique_ptr<worker::Door> door;
   std::shared_ptr<Connection> control;
@@ -138,9 +139,7 @@ void Executor::control(std::shared_ptr<Connection> connection, Deadline deadline
 
 void Executor::begin(const wire::BrokerHandshake& handshake, std::shared_ptr<Connection> control,
                      const wire::Bytes& ticket, Deadline deadline) {
-  auto served = std::make_shared<Served>();
-  served->ticket = handshake.ticket_id();
-  served->key = handshake.session_key();
+  auto served = std::make_shared<Served>(handshake);
   served->control = control;
   {
     std::lock_guard lock(mutex_);
@@ -170,7 +169,7 @@ void Executor::data(std::unique_ptr<Connection> connection, ConstBytes preamble,
     std::lock_guard lock(mutex_);
     for (const auto& candidate : served_) {
       if (!candidate->over &&
-          std::memcmp(parsed.ticket()->Data(), candidate->ticket.data(), candidate->ticket.size()) == 0)
+          std::memcmp(parsed.ticket()->Data(), candidate->ticket.id().data(), sizeof(wire::TicketId)) == 0)
         served = candidate;
     }
   }
@@ -180,7 +179,7 @@ void Executor::data(std::unique_ptr<Connection> connection, ConstBytes preamble,
     connection->close();
     return;
   }
-  const auto checked = worker::check_proof(connection, preamble, served->ticket, served->key, deadline);
+  const auto checked = worker::check_proof(connection, preamble, served->ticket, deadline);
   if (checked) static_cast<void>(served->door->enter(std::move(connection), *checked));
 }
 

@@ -14,6 +14,7 @@ constexpr std::size_t kMaxText = 1024;
 /// A message's bytes. Both ends are the same program, so this is no wire format.
 struct Packet {
   MessageKind kind;
+  bool encrypted;
   std::byte ticket[16];
   std::byte key[32];
   std::uint64_t bytes_in, bytes_out, calls, bytes_copied;
@@ -31,6 +32,7 @@ union Control {
 bool send_message(int channel, const ChannelMessage& message) {
   Packet packet{};
   packet.kind = message.kind;
+  packet.encrypted = message.encrypted;
   std::ranges::copy(message.ticket, packet.ticket);
   std::ranges::copy(message.key, packet.key);
   packet.bytes_in = message.bytes_in;
@@ -78,6 +80,7 @@ Received receive_message(int channel, ChannelMessage& message, bool wait) {
   if (got != static_cast<ssize_t>(sizeof packet)) return Received::kEnd;
   message = {};
   message.kind = packet.kind;
+  message.encrypted = packet.encrypted;
   std::ranges::copy(packet.ticket, message.ticket.begin());
   std::ranges::copy(packet.key, message.key.begin());
   message.bytes_in = packet.bytes_in;

@@ -22,6 +22,7 @@ struct ChannelMessage {
   MessageKind kind = MessageKind::kStop;
   wire::TicketId ticket{};
   wire::Digest key{};
+  bool encrypted = false;  ///< with kStart: data connections are of TLS
   std::uint64_t bytes_in = 0, bytes_out = 0, calls = 0, bytes_copied = 0;
   std::string text;
   Descriptor descriptor;

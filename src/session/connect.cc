@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <thread>
 #include <utility>
 
 #include "base/limits.h"
+#include "session/secure.h"
 #include "transport/tcp/factory.h"
 #include "transport/tcp/stripes.h"
 #include "wire/frame.h"
@@ -147,6 +149,13 @@ Failure message_failure(const Options& options, const MessageFailure& failure, b
   return link_failure(options, failure.link, "authenticating");
 }
 
+/// The same, where TLS may know more: an executor tells by it that it does not take a client's certificate.
+Failure unanswered(const Options& options, const Connection& control, const MessageFailure& failure, bool first) {
+  const std::string why = control.reason();
+  if (why.empty()) return message_failure(options, failure, first);
+  return refused_failure(options, {wire::RefusalCode::Authentication, why});
+}
+
 }  // namespace
 
 int cuda_code_for(const Error& error) noexcept {
@@ -198,20 +207,26 @@ TransportError receive_all(Connection& connection, MutableBytes bytes, Deadline 
   return {};
 }
 
-std::expected<Admitted, Failure> open_control(const Options& options, Deadline deadline) {
-  auto connection = connect(options, deadline);
-  if (!connection) return std::unexpected(connection.error());
-  Admitted admitted;
-  admitted.control = std::move(*connection);
-  Connection& control = *admitted.control;
+namespace {
 
+/// The executor's answer, or what stands in the way. Where it demands TLS and has not been asked with it,
+/// `again` says so.
+std::expected<Admitted, Failure> ask_for_ticket(std::unique_ptr<Connection> connection, bool secured,
+                                                const Options& options, Deadline deadline, bool& again) {
+  Admitted admitted;
+  admitted.control = std::move(connection);
+  Connection& control = *admitted.control;
+  wire::ClientHandshake handshake(options.token);
+  if (secured) {
+    if (auto done = secure_control(control, options, deadline); !done) return std::unexpected(std::move(done.error()));
+    handshake.secured_by(exporter_of(control));
+  }
   const wire::Preamble preamble = wire::control_preamble();
   // A send that fails here is explained better by what the peer said before it closed.
   send_all(control, std::as_bytes(std::span(&preamble, 1)), deadline);
   const auto challenge = receive_message(control, deadline);
-  if (!challenge) return std::unexpected(message_failure(options, challenge.error(), true));
+  if (!challenge) return std::unexpected(unanswered(options, control, challenge.error(), true));
 
-  wire::ClientHandshake handshake(options.token);
   wire::Introduction who;
   who.release = AVEC_RELEASE;
   who.host = host_name();
@@ -219,8 +234,10 @@ std::expected<Admitted, Failure> open_control(const Options& options, Deadline d
   who.program = options.program;
   who.device = options.device;
   who.environment = options.environment;
+  who.encryption = wishes_encryption(options, control);
   const auto answer = handshake.answer(*challenge, who);
   if (!answer) {
+    again = answer.error().encryption_required && can_secure(options, control);
     if (answer.error().code == wire::RefusalCode::Malformed && handshake.executor_release().empty()) {
       return std::unexpected(
           open_failure(kNoDevice, "reading the executor's answer", not_an_executor(options)));
@@ -229,12 +246,32 @@ std::expected<Admitted, Failure> open_control(const Options& options, Deadline d
   }
   send_all(control, *answer, deadline);
   const auto reply = receive_message(control, deadline);
-  if (!reply) return std::unexpected(message_failure(options, reply.error(), false));
+  if (!reply) return std::unexpected(unanswered(options, control, reply.error(), false));
   auto admission = handshake.finish(*reply);
   if (!admission) return std::unexpected(refused_failure(options, admission.error()));
   admitted.admission = std::move(*admission);
   admitted.executor_release = handshake.executor_release();
+  if (options.encryption == Encryption::kOn && !admitted.admission.encrypted && control.peer().starts_with("tcp://")) {
+    return std::unexpected(refused_failure(
+        options, {wire::RefusalCode::Authentication, "transport-encryption is on here, but there is nothing to "
+                                                     "authenticate with: set token-file, or tls-certificate, tls-key and tls-ca"}));
+  }
   return admitted;
+}
+
+}  // namespace
+
+std::expected<Admitted, Failure> open_control(const Options& options, Deadline deadline) {
+  bool secured = false;
+  while (true) {
+    auto connection = connect(options, deadline);
+    if (!connection) return std::unexpected(connection.error());
+    secured = secured || begins_secured(options, **connection);
+    bool again = false;
+    auto admitted = ask_for_ticket(std::move(*connection), secured, options, deadline, again);
+    if (admitted || !again || secured) return admitted;
+    secured = true;
+  }
 }
 
 namespace {
@@ -270,7 +307,7 @@ std::expected<Outcome, Failure> upgrade(std::unique_ptr<Connection>& connection,
 
 /// Goes on with the transport of the URL, or with the best that both ends can.
 std::expected<void, Failure> upgrade_as_wished(std::unique_ptr<Connection>& connection, const Options& options,
-                                               Deadline deadline) {
+                                               bool encrypted, Deadline deadline) {
   std::string why;
   if (!is_auto(options)) {
     const std::string_view scheme = std::string_view(options.executor).substr(0, options.executor.find("://"));
@@ -283,6 +320,7 @@ std::expected<void, Failure> upgrade_as_wished(std::unique_ptr<Connection>& conn
   }
   for (const std::string_view scheme : kCandidates) {
     if (scheme == "shm" && !connection->same_host()) continue;
+    if (scheme == "rdma" && encrypted) continue;  // it is not
     const auto outcome = upgrade(connection, scheme, options, deadline, why);
     if (!outcome) return std::unexpected(outcome.error());
     if (*outcome == Outcome::kDone) return {};
@@ -296,8 +334,8 @@ std::expected<void, Failure> upgrade_as_wished(std::unique_ptr<Connection>& conn
 
 namespace {
 
-bool may_have_stripes(const Options& options) {
-  return options.tcp_streams != 1 && options.resume_window.count() == 0;
+bool may_have_stripes(const Options& options, const wire::Admission& admission) {
+  return options.tcp_streams != 1 && options.resume_window.count() == 0 && !admission.encrypted;
 }
 
 /// Each takes a core at either end while it is used, so that few cores are better off with one.
@@ -322,15 +360,27 @@ void offer_stripes(Connection& data, const Options& options, const wire::Admissi
                    std::function<void(const std::string&)> notice) {
   const unsigned streams = streams_for(options, data);
   if (streams < 2) return;
-  const auto opening = wire::stripe_opening(admission.ticket, admission.key);
-  if (!opening) return;
+  // Each opening is good once.
+  struct Openings {
+    std::vector<wire::Opening> all;
+    std::atomic<std::size_t> used{0};
+  };
+  auto openings = std::make_shared<Openings>();
+  while (openings->all.size() < streams) {
+    const auto opening = wire::stripe_opening(admission.ticket, admission.key);
+    if (!opening) return;
+    openings->all.push_back(*opening);
+  }
   Options target;  // what connecting needs, without the session's secrets
   target.executor = options.executor;
   target.connect_deadline = options.connect_deadline;
   tcp::StripeOptions stripes;
   stripes.count = streams;
   stripes.least_bytes = stripes.add_from = limits::kStripedBytes;
-  stripes.open = [target, opening = *opening] { return open_stripe(target, opening); };
+  stripes.open = [target, openings]() -> std::unique_ptr<Connection> {
+    const std::size_t next = openings->used.fetch_add(1);
+    return next < openings->all.size() ? open_stripe(target, openings->all[next]) : nullptr;
+  };
   if (notice) {
     stripes.none_opened = [notice = std::move(notice), executor = options.executor] {
       notice(fmt::format("no further connection to {} could be opened: large copies go through one stream "
@@ -349,21 +399,30 @@ std::expected<std::unique_ptr<Connection>, Failure> open_data(const Options& opt
   const bool upgrades = needs_upgrade(options);
   const auto opening = wire::data_opening(admission.ticket, admission.key, resume_from,
                                           upgrades ? wire::Upgrades::kFollow : wire::Upgrades::kNone,
-                                          may_have_stripes(options) ? wire::Stripes::kMayFollow : wire::Stripes::kNone);
+                                          may_have_stripes(options, admission) ? wire::Stripes::kMayFollow : wire::Stripes::kNone);
   if (!opening) {
     return std::unexpected(
         Failure{opening.error(), fmt::format("cannot open a session: {} failed", opening.error().what)});
   }
   auto connection = connect(options, deadline);
   if (!connection) return connection;
-  if (const auto failed = send_all(**connection, *opening, deadline)) {
+  // In clear is what the broker chooses the worker by; TLS begins behind it.
+  ConstBytes rest(*opening);
+  if (admission.encrypted) {
+    auto failed = send_all(**connection, rest.first(wire::kPreambleBytes), deadline);
+    rest = rest.subspan(wire::kPreambleBytes);
+    if (failed) return std::unexpected(link_failure(options, failed, "opening the data connection"));
+    if (auto secured = secure_data(**connection, admission.key, options, deadline); !secured)
+      return std::unexpected(std::move(secured.error()));
+  }
+  if (const auto failed = send_all(**connection, rest, deadline)) {
     return std::unexpected(link_failure(options, failed, "opening the data connection"));
   }
   if (upgrades) {
-    if (auto upgraded = upgrade_as_wished(*connection, options, deadline); !upgraded)
+    if (auto upgraded = upgrade_as_wished(*connection, options, admission.encrypted, deadline); !upgraded)
       return std::unexpected(std::move(upgraded.error()));
   }
-  if (may_have_stripes(options)) offer_stripes(**connection, options, admission, std::move(notice));
+  if (may_have_stripes(options, admission)) offer_stripes(**connection, options, admission, std::move(notice));
   return connection;
 }
 

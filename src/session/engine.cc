@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/no_cancel.h"
+#include "transport/tcp/factory.h"
 #include "transport/tcp/stripes.h"
 
 namespace avec::session {
@@ -536,7 +537,10 @@ void Engine::abandon_after_fork() noexcept {
   // thread may have held stay as they are.
   const auto forget = [](std::unique_ptr<Connection>& connection) {
     if (!connection) return;
-    if (const int descriptor = connection->poll_descriptor(); descriptor >= 0) ::close(descriptor);
+    const int descriptor = connection->poll_descriptor();
+    const int socket = tcp::native_descriptor(*connection);
+    if (descriptor >= 0) ::close(descriptor);
+    if (socket >= 0 && socket != descriptor) ::close(socket);
     static_cast<void>(connection.release());
   };
   one_sided_ = nullptr;  // the parent's memory and keys stay the parent's

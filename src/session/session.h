@@ -19,6 +19,7 @@
 #include "avec/transport.h"
 #include "base/result.h"
 #include "calls.h"  // generated
+#include "transport/tls/context.h"
 #include "wire/frame.h"
 
 namespace avec::session {
@@ -39,10 +40,15 @@ class Observer {
   virtual void kernel_name(std::uint32_t name, std::string_view text) = 0;
 };
 
+using tls::Encryption;
+
 struct Options {
   std::string executor;  ///< URL: "tcp://edge:7700"
   std::string device = "auto";
   std::string token;  ///< secret shared with the executor, may be empty
+  tls::Credentials credentials;  ///< files; the secret is made from the token
+  std::string server_name;       ///< whom the executor's certificate must name; empty: the URL's host
+  Encryption encryption = Encryption::kAuto;
   std::string program;
   WaitMode wait_mode = WaitMode::kAdaptive;
   std::chrono::microseconds spin{50};  ///< of kAdaptive

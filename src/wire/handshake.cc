@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -76,11 +77,10 @@ std::unexpected<Refused> wrong_version(std::string_view other, std::uint16_t maj
 }
 
 Preamble make_preamble(ConnectionKind kind, const TicketId& ticket, std::uint64_t resume_from, Upgrades upgrades,
-                       Stripes stripes) {
-  constexpr std::uint8_t kReserved[5] = {};
+                       Stripes stripes, std::uint32_t serial) {
   const flatbuffers::span<const std::uint8_t, 16> id(reinterpret_cast<const std::uint8_t*>(ticket.data()), 16);
   return {kMagic, kMajor, kMinor, kind, static_cast<std::uint8_t>(upgrades), static_cast<std::uint8_t>(stripes),
-          flatbuffers::span<const std::uint8_t, 5>(kReserved, 5), id, resume_from};
+          0, serial, id, resume_from};
 }
 
 Result<Opening> opening_of(const Preamble& preamble, const Digest& key) {
@@ -91,6 +91,11 @@ Result<Opening> opening_of(const Preamble& preamble, const Digest& key) {
   std::memcpy(opening.data(), &preamble, kPreambleBytes);
   std::memcpy(opening.data() + kPreambleBytes, proof->data(), kProofBytes);
   return opening;
+}
+
+std::uint32_t next_serial() {
+  static std::atomic<std::uint32_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
 bool all_zero(ConstBytes bytes) {
@@ -119,7 +124,7 @@ int cuda_status(RefusalCode code) noexcept {
 }
 
 Preamble control_preamble() {
-  return make_preamble(ConnectionKind::Control, {}, 0, Upgrades::kNone, Stripes::kNone);
+  return make_preamble(ConnectionKind::Control, {}, 0, Upgrades::kNone, Stripes::kNone, 0);
 }
 
 Result<Preamble> parse_preamble(ConstBytes bytes) {
@@ -135,10 +140,9 @@ Result<Preamble> parse_preamble(ConstBytes bytes) {
     if (preamble.kind() == ConnectionKind::Control) return preamble;
     return protocol_error("a data connection of another protocol version");
   }
-  const auto* reserved = reinterpret_cast<const std::byte*>(preamble.reserved()->Data());
-  if (!all_zero({reserved, preamble.reserved()->size()})) return protocol_error("a preamble with reserved bytes");
+  if (preamble.reserved() != 0) return protocol_error("a preamble with reserved bytes");
   if (preamble.upgrades() > 1 || preamble.stripes() > 1) return protocol_error("a preamble with an unknown wish");
-  if (preamble.kind() == ConnectionKind::Control && !all_zero(ticket_of(preamble)))
+  if (preamble.kind() == ConnectionKind::Control && (preamble.serial() != 0 || !all_zero(ticket_of(preamble))))
     return protocol_error("a control connection with a ticket");
   if (preamble.kind() != ConnectionKind::Data &&
       (preamble.resume_from() != 0 || preamble.upgrades() != 0 || preamble.stripes() != 0)) {
@@ -171,12 +175,18 @@ Answer<Bytes> ClientHandshake::answer(ConstBytes challenge, const Introduction& 
   if (!copy_exact(view(message->nonce()), nonce_)) {
     return refuse(RefusalCode::Malformed, "the executor's challenge has no nonce");
   }
-  authenticated_ = message->authentication_required();
+  if (message->encryption_required() && !exporter_) {
+    return std::unexpected(Refused{RefusalCode::Authentication,
+                                   "the executor wants TLS: set token-file, or tls-certificate, tls-key and tls-ca, and "
+                                   "do not set transport-encryption off",
+                                   true});
+  }
+  authenticated_ = message->authentication_required() && !exporter_;
   if (authenticated_ && token_.empty()) {
     return refuse(RefusalCode::Authentication,
                   "the executor asks for a token: set AVEC_TOKEN_FILE to a file with the executor's token");
   }
-  if (!authenticated_ && !token_.empty()) {
+  if (!authenticated_ && !exporter_ && !token_.empty()) {
     // Going on would let anybody who answers at that address take the executor's place.
     return refuse(RefusalCode::Authentication,
                   "a token is set here, but the executor runs with --insecure and cannot prove that it is the "
@@ -199,7 +209,7 @@ Answer<Bytes> ClientHandshake::answer(ConstBytes challenge, const Introduction& 
   builder.Finish(CreateControlHello(builder, kMajor, kMinor, builder.CreateString(i.release),
                                     octets(builder, client_nonce_), proof, builder.CreateString(i.host), i.pid,
                                     builder.CreateString(i.program), builder.CreateString(i.device),
-                                    builder.CreateVector(variables)));
+                                    builder.CreateVector(variables), i.encryption));
   if (builder.GetSize() > limits::kMaxHandshakeBytes) {
     return refuse(RefusalCode::Malformed, "the variables that the executor is told do not fit one message");
   }
@@ -220,6 +230,13 @@ Answer<Admission> ClientHandshake::finish(ConstBytes reply) {
   }
   admission.device = text(ticket->device());
   admission.reason = text(ticket->reason());
+  if (exporter_) {
+    const auto exported = exporter_(admission.ticket);
+    if (!exported) return internal(exported.error());
+    admission.key = *exported;
+    admission.encrypted = ticket->encrypted();
+    return admission;
+  }
   if (!authenticated_) {
     if (!copy_exact(view(ticket->key()), admission.key)) {
       return refuse(RefusalCode::Malformed, "the executor's ticket has no key");
@@ -238,18 +255,19 @@ Answer<Admission> ClientHandshake::finish(ConstBytes reply) {
 
 Result<Opening> data_opening(const TicketId& ticket, const Digest& key, std::uint64_t resume_from,
                              Upgrades upgrades, Stripes stripes) {
-  return opening_of(make_preamble(ConnectionKind::Data, ticket, resume_from, upgrades, stripes), key);
+  return opening_of(make_preamble(ConnectionKind::Data, ticket, resume_from, upgrades, stripes, next_serial()), key);
 }
 
 Result<Opening> stripe_opening(const TicketId& ticket, const Digest& key) {
-  return opening_of(make_preamble(ConnectionKind::Stripe, ticket, 0, Upgrades::kNone, Stripes::kNone), key);
+  return opening_of(make_preamble(ConnectionKind::Stripe, ticket, 0, Upgrades::kNone, Stripes::kNone, next_serial()), key);
 }
 
-Result<Bytes> BrokerHandshake::challenge(std::string_view release) {
+Result<Bytes> BrokerHandshake::challenge(std::string_view release, bool encryption_required) {
   if (auto filled = random_bytes(nonce_); !filled) return std::unexpected(filled.error());
   flatbuffers::FlatBufferBuilder builder;
   const auto release_text = builder.CreateString(release.data(), release.size());
-  builder.Finish(CreateChallenge(builder, kMajor, kMinor, release_text, octets(builder, nonce_), !token_.empty()));
+  builder.Finish(CreateChallenge(builder, kMajor, kMinor, release_text, octets(builder, nonce_),
+                                 !token_.empty() && !exporter_, encryption_required));
   return message_of(builder);
 }
 
@@ -264,7 +282,7 @@ Answer<Introduction> BrokerHandshake::check(ConstBytes hello) {
   if (!copy_exact(view(message->client_nonce()), client_nonce_)) {
     return refuse(RefusalCode::Malformed, "a ControlHello without a nonce");
   }
-  if (!token_.empty()) {
+  if (!token_.empty() && !exporter_) {
     const auto expected = client_proof(token_, nonce_, client_nonce_);
     if (!expected) return internal(expected.error());
     if (!same_secret(*expected, view(message->proof()))) {
@@ -276,6 +294,7 @@ Answer<Introduction> BrokerHandshake::check(ConstBytes hello) {
   introduction.pid = message->pid();
   introduction.program = text(message->program());
   introduction.device = text(message->device());
+  introduction.encryption = message->encryption();
   if (const auto* variables = message->environment()) {
     for (const auto* variable : *variables) {
       introduction.environment.emplace_back(text(variable->name()), text(variable->value()));
@@ -284,11 +303,15 @@ Answer<Introduction> BrokerHandshake::check(ConstBytes hello) {
   return introduction;
 }
 
-Result<Bytes> BrokerHandshake::ticket(std::string_view device, std::string_view reason) {
+Result<Bytes> BrokerHandshake::ticket(std::string_view device, std::string_view reason, bool encrypted) {
   if (auto filled = random_bytes(id_); !filled) return std::unexpected(filled.error());
   flatbuffers::FlatBufferBuilder builder;
   flatbuffers::Offset<flatbuffers::Vector<std::uint8_t>> key, proof;
-  if (token_.empty()) {
+  if (exporter_) {
+    const auto exported = exporter_(id_);
+    if (!exported) return std::unexpected(exported.error());
+    key_ = *exported;
+  } else if (token_.empty()) {
     if (auto filled = random_bytes(key_); !filled) return std::unexpected(filled.error());
     key = octets(builder, key_);
   } else {
@@ -301,7 +324,7 @@ Result<Bytes> BrokerHandshake::ticket(std::string_view device, std::string_view 
   const auto id = octets(builder, id_);
   const auto device_text = builder.CreateString(device.data(), device.size());
   const auto reason_text = builder.CreateString(reason.data(), reason.size());
-  const auto answer = CreateTicket(builder, id, key, proof, device_text, reason_text);
+  const auto answer = CreateTicket(builder, id, key, proof, device_text, reason_text, encrypted);
   builder.Finish(CreateControlReply(builder, ControlAnswer::Ticket, answer.Union()));
   return message_of(builder);
 }
@@ -364,6 +387,9 @@ Answer<Preamble> check_data_opening(ConstBytes bytes, const TicketId& ticket, co
   }
   return *preamble;
 }
+
+Result<Digest> token_key(std::string_view token) { return hmac(bytes_of(token), {bytes_of("avec-tls-token")}); }
+Result<Digest> data_key(const Digest& session_key) { return hmac(session_key, {bytes_of("avec-tls-data")}); }
 
 std::expected<std::string, std::string> read_token_file(const std::string& path) {
   const auto fail = [&path](std::string_view why) {

@@ -13,6 +13,7 @@
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,6 +41,8 @@ static_assert(kPreambleBytes == 40 && sizeof(DataAccept) == 16);
 struct Refused {
   RefusalCode code = RefusalCode::Malformed;
   std::string message;
+  /// The same over a connection of TLS may be answered otherwise.
+  bool encryption_required = false;
 };
 template <class T = void>
 using Answer = std::expected<T, Refused>;
@@ -85,13 +88,20 @@ struct Introduction {
   std::string program;
   std::string device = "auto";
   std::vector<std::pair<std::string, std::string>> environment;
+  bool encryption = false;  ///< of data connections, wished
 };
+
+/// The session's key, from the secrets of the TLS connection that carries the handshake.
+using KeyExporter = std::function<Result<Digest>(const TicketId& ticket)>;
+/// What a KeyExporter asks TLS for.
+inline constexpr std::string_view kExporterLabel = "EXPORTER-avec-session";
 
 /// What a client needs for its data connections, and what the executor chose.
 struct Admission {
   TicketId ticket{};
   Digest key{};
   std::string device, reason;
+  bool encrypted = false;  ///< data connections go on with TLS behind their preamble
 };
 
 // ---- client ----------------------------------------------------------------------------
@@ -100,6 +110,8 @@ class ClientHandshake {
  public:
   /// An empty token: the executor must run with --insecure.
   explicit ClientHandshake(std::string token) : token_(std::move(token)) {}
+  /// The connection is one of TLS, which has authenticated both ends: the token proves nothing more.
+  void secured_by(KeyExporter exporter) { exporter_ = std::move(exporter); }
 
   /// Reads the Challenge; returns the ControlHello to send, length included.
   Answer<Bytes> answer(ConstBytes challenge, const Introduction& introduction);
@@ -112,6 +124,7 @@ class ClientHandshake {
   std::string token_;
   std::string release_;
   Digest nonce_{}, client_nonce_{};
+  KeyExporter exporter_;
   bool authenticated_ = false;
 };
 
@@ -121,7 +134,7 @@ enum class Upgrades : std::uint8_t { kNone = 0, kFollow = 1 };
 enum class Stripes : std::uint8_t { kNone = 0, kMayFollow = 1 };
 
 using Opening = std::array<std::byte, kDataOpeningBytes>;
-/// The first kDataOpeningBytes of a data connection.
+/// The first kDataOpeningBytes of a data connection, with a serial that no other opening of this process has.
 Result<Opening> data_opening(const TicketId& ticket, const Digest& key, std::uint64_t resume_from,
                              Upgrades upgrades = Upgrades::kNone, Stripes stripes = Stripes::kNone);
 /// The same of a stripe.
@@ -133,13 +146,15 @@ class BrokerHandshake {
  public:
   /// An empty token means --insecure: whoever comes is admitted.
   explicit BrokerHandshake(std::string token) : token_(std::move(token)) {}
+  /// As of ClientHandshake.
+  void secured_by(KeyExporter exporter) { exporter_ = std::move(exporter); }
 
   /// The Challenge to send, length included. Once per connection.
-  Result<Bytes> challenge(std::string_view release);
+  Result<Bytes> challenge(std::string_view release, bool encryption_required = false);
   /// Reads the ControlHello and checks version and proof.
   Answer<Introduction> check(ConstBytes hello);
   /// Mints ticket and key of an admitted client; returns the ControlReply, length included.
-  Result<Bytes> ticket(std::string_view device, std::string_view reason);
+  Result<Bytes> ticket(std::string_view device, std::string_view reason, bool encrypted = false);
   const TicketId& ticket_id() const { return id_; }
   const Digest& session_key() const { return key_; }
 
@@ -147,6 +162,7 @@ class BrokerHandshake {
   std::string token_;
   Digest nonce_{}, client_nonce_{}, key_{};
   TicketId id_{};
+  KeyExporter exporter_;
 };
 
 /// A ControlReply that refuses, length included.
@@ -170,6 +186,12 @@ Result<UpgradeVerdict> parse_upgrade_answer(ConstBytes message);
 /// Checks the first kDataOpeningBytes of a data connection or stripe against the session's ticket
 /// and key; returns its preamble. A refusal's code belongs in DataAccept.status.
 Answer<Preamble> check_data_opening(ConstBytes bytes, const TicketId& ticket, const Digest& key);
+
+// ---- keys of TLS ------------------------------------------------------------------------
+
+/// The pre-shared key of control connections, from the token; and of data connections, from the session's key.
+Result<Digest> token_key(std::string_view token);
+Result<Digest> data_key(const Digest& session_key);
 
 // ---- token -----------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 #include "devices/cpu/array.h"
 
 #include <cstdlib>
+#include <cstring>
 
 #include "devices/cpu/copy.h"
+#include "devices/cpu/attributes.h"
 #include "devices/cpu/device.h"
 
 namespace avec::cpu {
@@ -36,6 +38,7 @@ bool extents_fit(const CUDA_ARRAY3D_DESCRIPTOR& d) {
 std::shared_ptr<ArrayStorage> ArrayStorage::make(Device& device, std::uint64_t bytes) {
   if (!device.take(bytes)) return nullptr;
   auto* data = static_cast<std::byte*>(std::calloc(bytes, 1));
+  if (data != nullptr && dirty_memory()) std::memset(data, kRemains, bytes);
   if (data != nullptr) return std::shared_ptr<ArrayStorage>(new ArrayStorage(device, bytes, data));
   device.give_back(bytes);
   return nullptr;

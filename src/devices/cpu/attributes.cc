@@ -51,6 +51,18 @@ std::size_t visible(std::size_t count) {
   return seen.size();
 }
 
+}  // namespace
+
+bool dirty_memory() {
+  static const bool dirty = [] {
+    const char* text = std::getenv("AVEC_CPU_DEVICE_DIRTY");
+    return text != nullptr && std::string_view(text) == "true";
+  }();
+  return dirty;
+}
+
+namespace {
+
 struct Row {
   CUdevice_attribute attribute;
   int value;

@@ -21,6 +21,10 @@ constexpr int kSharedPerProcessor = 228 << 10;
 constexpr int kReservedSharedPerBlock = 1 << 10;
 constexpr int kLeastPriority = 0, kGreatestPriority = -5;
 
+/// New memory holds kRemains, as a GPU's may hold what others left there (AVEC_CPU_DEVICE_DIRTY=true, for tests).
+bool dirty_memory();
+inline constexpr int kRemains = 0xa5;
+
 /// Devices as AVEC_CPU_DEVICES, AVEC_CPU_DEVICE_MEMORY and CUDA_VISIBLE_DEVICES say.
 void make_devices(State& state);
 /// "Multiprocessors": the hardware threads of this machine.

@@ -17,7 +17,10 @@
 #include <string_view>
 #include <vector>
 
+#include <openssl/ssl.h>
+
 #include "base/limits.h"
+#include "executor/broker/client.h"
 #include "executor/broker/spawn.h"
 #include "executor/worker_channel.h"
 #include "transport/tcp/factory.h"
@@ -33,8 +36,6 @@ using executor::Received;
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-// How often the beginning of a connection is looked at until it is whole.
-constexpr auto kPeekAgain = 5ms;
 // A client that closed its control connection has this long for its worker to notice by itself.
 constexpr auto kControlGrace = 300ms;
 // Workers that were asked to end and did not are killed.
@@ -42,35 +43,6 @@ constexpr auto kStopDeadline = 800ms;
 constexpr auto kReapAgain = 5ms;
 // A session that has just begun has the machine for itself this long.
 constexpr auto kRefillAfter = 500ms;
-
-// Connections of TCP and of the Unix domain alike.
-using Stream = asio::generic::stream_protocol;
-
-/// The address of a TCP socket; none for one of the Unix domain.
-std::optional<tcp::endpoint> as_tcp(const Stream::endpoint& endpoint) {
-  if (endpoint.data()->sa_family != AF_INET && endpoint.data()->sa_family != AF_INET6) return std::nullopt;
-  tcp::endpoint address;
-  std::memcpy(address.data(), endpoint.data(), std::min(endpoint.size(), address.capacity()));
-  address.resize(endpoint.size());
-  return address;
-}
-
-/// Who has connected, for people.
-std::string name_of_peer(const Stream::socket& socket) {
-  asio::error_code error;
-  const auto remote = socket.remote_endpoint(error);
-  if (error) return "somebody";
-  if (const auto endpoint = as_tcp(remote)) {
-    std::string text = endpoint->address().to_string();
-    if (endpoint->address().is_v6()) text = "[" + text + "]";
-    return text + ":" + std::to_string(endpoint->port());
-  }
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  if (::getsockopt(const_cast<Stream::socket&>(socket).native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
-    return "a local process";
-  return "process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid);
-}
 
 /// Only processes of this machine can connect.
 bool is_local(const Stream::endpoint& endpoint) {
@@ -88,41 +60,6 @@ std::vector<std::string> split(std::string_view list) {
     list.remove_prefix(comma + 1);
   }
 }
-
-class Server;
-
-/// A connection from its first byte until it is a session's control connection or is passed on.
-class Client : public std::enable_shared_from_this<Client> {
- public:
-  Client(Server& server, Stream::socket socket);
-  void begin();
-  void drop();
-  void refuse(wire::RefusalCode code, const std::string& message);
-  void send(wire::Bytes bytes, bool then_close);
-  /// Reads until the peer closes; then tells.
-  void watch(std::function<void()> closed);
-  const std::string& from() const { return from_; }
-
- private:
-  friend class Server;
-  void peek();
-  void start_control();
-  void read_message();
-  void admitted();
-  void settled();
-
-  Server& server_;
-  Stream::socket socket_;
-  asio::steady_timer deadline_, again_;
-  wire::BrokerHandshake handshake_;
-  wire::MessageReceiver message_;
-  std::array<std::byte, wire::kPreambleBytes> preamble_{};
-  std::list<wire::Bytes> sending_;
-  bool close_after_ = false;
-  std::string from_;
-  bool pending_ = true;
-  std::list<std::weak_ptr<Client>>::iterator place_;
-};
 
 /// A session: its worker process and its control connection.
 struct SessionEntry {
@@ -143,14 +80,14 @@ struct Spare {
   std::unique_ptr<asio::posix::stream_descriptor> channel;
 };
 
-class Server {
+class Server final : public Reception {
  public:
-  Server(const Options& options, Stopper& stopper) : options_(options), stopper_(stopper), stop_(io_), drain_timer_(io_), spare_timer_(io_) {}
+  Server(const Options& options, Stopper& stopper)
+      : Reception(options), options_(options), stopper_(stopper), io_(io), stop_(io_), drain_timer_(io_), spare_timer_(io_) {}
 
   std::expected<void, std::string> serve();
 
  private:
-  friend class Client;
   /// One address that is listened on.
   struct Door {
     std::unique_ptr<Listener> listener;  // takes a socket's file away at its end
@@ -158,9 +95,9 @@ class Server {
   };
   std::expected<void, std::string> listen(const std::string& url);
   void accept(Door& door);
-  void add_pending(const std::shared_ptr<Client>& client);
-  void pass_data(Client& client, const wire::Preamble& preamble);
-  void begin_session(const std::shared_ptr<Client>& client, const wire::Introduction& introduction);
+  std::expected<void, std::string> prepare_tls();
+  void pass_data(Client& client, const wire::Preamble& preamble) override;
+  void begin_session(const std::shared_ptr<Client>& client, const wire::Introduction& introduction) override;
   void read_channel(const std::shared_ptr<SessionEntry>& session);
   void reap(const std::shared_ptr<SessionEntry>& session);
   void session_over(const std::shared_ptr<SessionEntry>& session, int status);
@@ -175,7 +112,7 @@ class Server {
 
   const Options& options_;
   Stopper& stopper_;
-  asio::io_context io_{1};
+  asio::io_context& io_;
   std::list<Door> doors_;
   asio::posix::stream_descriptor stop_;
   asio::steady_timer drain_timer_;
@@ -183,142 +120,10 @@ class Server {
   std::string cuda_problem_;
   bool draining_ = false;
   unsigned counter_ = 0;
-  std::list<std::weak_ptr<Client>> pending_;  // oldest first
   std::map<std::string, std::shared_ptr<SessionEntry>> sessions_;
   std::list<std::shared_ptr<Spare>> spares_;
   asio::steady_timer spare_timer_;
 };
-
-// ---- connections -----------------------------------------------------------------------
-
-Client::Client(Server& server, Stream::socket socket)
-    : server_(server),
-      socket_(std::move(socket)),
-      deadline_(server.io_),
-      again_(server.io_),
-      handshake_(server.options_.token) {
-  asio::error_code ignored;
-  from_ = name_of_peer(socket_);
-  socket_.non_blocking(true, ignored);
-  socket_.set_option(tcp::no_delay(true), ignored);  // means nothing in the Unix domain
-}
-
-void Client::begin() {
-  deadline_.expires_after(limits::kAuthenticationDeadline);
-  deadline_.async_wait([self = shared_from_this()](asio::error_code error) {
-    if (error || !self->pending_) return;
-    spdlog::info("{} did not introduce itself in time", self->from_);
-    self->drop();
-  });
-  peek();
-}
-
-/// No longer one of the connections that nobody knows.
-void Client::settled() {
-  if (!pending_) return;
-  pending_ = false;
-  deadline_.cancel();
-  server_.pending_.erase(place_);
-}
-
-void Client::drop() {
-  settled();
-  asio::error_code ignored;
-  again_.cancel();
-  socket_.close(ignored);
-}
-
-void Client::peek() {
-  const ssize_t got = ::recv(socket_.native_handle(), preamble_.data(), preamble_.size(), MSG_PEEK | MSG_DONTWAIT);
-  if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) return drop();
-  static constexpr std::uint32_t kMagic = 0x43455641;  // "AVEC"
-  if (got > 0 && std::memcmp(preamble_.data(), &kMagic, std::min<std::size_t>(static_cast<std::size_t>(got), 4)) != 0) {
-    spdlog::info("{} does not speak this protocol", from_);
-    return drop();
-  }
-  if (got < static_cast<ssize_t>(preamble_.size())) {
-    again_.expires_after(kPeekAgain);
-    again_.async_wait([self = shared_from_this()](asio::error_code error) {
-      if (!error && self->pending_) self->peek();
-    });
-    return;
-  }
-  auto parsed = wire::parse_preamble(preamble_);
-  if (!parsed) {
-    spdlog::info("{}: {}", from_, parsed.error().what);
-    return drop();
-  }
-  if (parsed->kind() != wire::ConnectionKind::Control) return server_.pass_data(*this, *parsed);
-  start_control();
-}
-
-void Client::start_control() {
-  asio::async_read(socket_, asio::buffer(preamble_), [self = shared_from_this()](asio::error_code error, std::size_t) {
-    if (error) return self->drop();
-    auto challenge = self->handshake_.challenge(self->server_.options_.release);
-    if (!challenge) return self->drop();
-    self->send(std::move(*challenge), false);
-    self->read_message();
-  });
-}
-
-void Client::read_message() {
-  const MutableBytes space = message_.space();
-  asio::async_read(socket_, asio::buffer(space.data(), space.size()),
-                   [self = shared_from_this(), wanted = space.size()](asio::error_code error, std::size_t) {
-                     if (error) return self->drop();
-                     if (!self->message_.advance(wanted)) {
-                       return self->refuse(wire::RefusalCode::Malformed, "a handshake message of an impossible length");
-                     }
-                     if (!self->message_.complete()) return self->read_message();
-                     self->admitted();
-                   });
-}
-
-void Client::admitted() {
-  auto introduction = handshake_.check(message_.message());
-  if (!introduction) return refuse(introduction.error().code, introduction.error().message);
-  server_.begin_session(shared_from_this(), *introduction);
-}
-
-void Client::refuse(wire::RefusalCode code, const std::string& message) {
-  spdlog::info("{} refused: {}", from_, message);
-  send(wire::refusal(code, message), true);
-  // What the client still sends is read, so that closing does not take the refusal back.
-  watch([] {});
-}
-
-void Client::send(wire::Bytes bytes, bool then_close) {
-  close_after_ |= then_close;
-  sending_.push_back(std::move(bytes));
-  if (sending_.size() > 1) return;
-  asio::async_write(socket_, asio::buffer(sending_.front()), [self = shared_from_this()](asio::error_code error, std::size_t) {
-    if (self->sending_.empty()) return;
-    self->sending_.pop_front();
-    asio::error_code ignored;
-    if (error) return self->drop();
-    if (!self->sending_.empty()) {
-      wire::Bytes next = std::move(self->sending_.front());
-      self->sending_.pop_front();
-      return self->send(std::move(next), false);
-    }
-    if (self->close_after_) {
-      self->socket_.shutdown(Stream::socket::shutdown_send, ignored);
-      self->settled();
-      // The peer's close ends it (watch); one that does not close is cut off.
-      self->deadline_.expires_after(kControlGrace);
-      self->deadline_.async_wait([self](asio::error_code) { self->drop(); });
-    }
-  });
-}
-
-void Client::watch(std::function<void()> closed) {
-  socket_.async_read_some(asio::buffer(preamble_), [self = shared_from_this(), closed](asio::error_code error, std::size_t) {
-    if (!error) return self->watch(closed);
-    closed();
-    self->drop();
-  });
-}
 
 // ---- server ----------------------------------------------------------------------------
 
@@ -344,15 +149,39 @@ std::expected<void, std::string> Server::listen(const std::string& url) {
   door.acceptor.assign(Stream(family, 0), fd);
   asio::error_code error;
   const auto own = door.acceptor.local_endpoint(error);
-  if (!error && !is_local(own) && options_.token.empty() && !options_.insecure) {
+  if (!error && !is_local(own) && tls == nullptr && !options_.insecure) {
     return std::unexpected("listening on " + address +
-                           " needs a secret: give --token-file, or --insecure to let everybody in");
+                           " needs authentication: give --token-file, or certificates (--tls-certificate, --tls-key, "
+                           "--tls-ca; avec keygen makes them), or --insecure to let everybody in");
   }
   addresses_ += (addresses_.empty() ? "" : ",") + address;
   return {};
 }
 
+/// What there is to authenticate with, before the first address is listened on.
+std::expected<void, std::string> Server::prepare_tls() {
+  tls::Credentials credentials = options_.credentials;
+  if (!options_.token.empty()) {
+    const auto key = wire::token_key(options_.token);
+    if (!key) return std::unexpected(std::string(key.error().what) + " failed");
+    credentials.secret = tls::PreShared{std::string(tls::kControlName), *key};
+  }
+  if (!credentials.any()) {
+    if (options_.encryption != Encryption::kOn) return {};
+    return std::unexpected(
+        "transport-encryption is on, but there is nothing to authenticate with: give --token-file, or certificates "
+        "(--tls-certificate, --tls-key, --tls-ca; avec keygen makes them)");
+  }
+  auto context = tls::Context::make(End::kExecutor, credentials);
+  if (!context) return std::unexpected(context.error());
+  tls = std::move(*context);
+  ::SSL_CTX_up_ref(tls->native());
+  asio_tls = std::make_unique<asio::ssl::context>(tls->native());
+  return {};
+}
+
 std::expected<void, std::string> Server::serve() {
+  if (auto prepared = prepare_tls(); !prepared) return prepared;
   const auto urls = split(options_.listen);
   if (urls.size() > limits::kMaxListeners)
     return std::unexpected("cannot listen on more than " + std::to_string(limits::kMaxListeners) + " addresses");
@@ -386,17 +215,9 @@ void Server::accept(Door& door) {
       });
       return;
     }
-    auto client = std::make_shared<Client>(*this, std::move(socket));
-    add_pending(client);
-    client->begin();
+    std::make_shared<Client>(*this, std::move(socket))->begin();
     accept(door);
   });
-}
-
-void Server::add_pending(const std::shared_ptr<Client>& client) {
-  client->place_ = pending_.insert(pending_.end(), client);
-  if (pending_.size() <= limits::kMaxPendingConnections) return;
-  if (auto oldest = pending_.front().lock()) oldest->drop();
 }
 
 void Server::pass_data(Client& client, const wire::Preamble& preamble) {
@@ -405,14 +226,15 @@ void Server::pass_data(Client& client, const wire::Preamble& preamble) {
   if (found == sessions_.end()) {
     const wire::DataAccept refusal(0, static_cast<std::uint32_t>(wire::RefusalCode::Authentication), 0);
     const auto* bytes = reinterpret_cast<const std::byte*>(&refusal);
-    spdlog::info("{}: a data connection of no session", client.from_);
+    spdlog::info("{} refused: a data connection of no session", client.from());
+    if (options_.told) options_.told(Event::kRefused, "a data connection of no session");
     client.send({bytes, bytes + sizeof refusal}, true);
     client.watch([] {});
     return;
   }
   ChannelMessage message;
   message.kind = MessageKind::kData;
-  message.descriptor.reset(::fcntl(client.socket_.native_handle(), F_DUPFD_CLOEXEC, 3));
+  message.descriptor.reset(::fcntl(client.descriptor(), F_DUPFD_CLOEXEC, 3));
   if (!message.descriptor || !executor::send_message(found->second->channel->native_handle(), message))
     spdlog::warn("{}: its data connection could not be passed on", found->second->name);
   client.drop();
@@ -431,18 +253,21 @@ void Server::begin_session(const std::shared_ptr<Client>& client, const wire::In
   session->pid = worker->pid;
   session->channel = std::move(worker->channel);
   session->control = client;
-  auto ticket = client->handshake_.ticket(choice->kind, choice->reason);
+  const bool encrypted = client->encrypts(introduction);
+  auto ticket = client->handshake().ticket(choice->kind, choice->reason, encrypted);
   ChannelMessage start;
   start.kind = MessageKind::kStart;
   start.text = session->name;
-  start.ticket = client->handshake_.ticket_id();
-  start.key = client->handshake_.session_key();
+  start.ticket = client->handshake().ticket_id();
+  start.key = client->handshake().session_key();
+  start.encrypted = encrypted;
   session->key.assign(reinterpret_cast<const char*>(start.ticket.data()), start.ticket.size());
   sessions_.emplace(session->key, session);
   read_channel(session);
   client->settled();
-  spdlog::info("{}: {} (process {} on {}, from {}) uses the device '{}'; worker {}", session->name, introduction.program,
-               introduction.pid, introduction.host, client->from_, choice->kind, session->pid);
+  spdlog::info("{}: {} (process {} on {}, from {}, authenticated: {}, {}) uses the device '{}'; worker {}", session->name,
+               introduction.program, introduction.pid, introduction.host, client->from(), client->identity(),
+               encrypted ? "encrypted" : "in clear", choice->kind, session->pid);
   if (!ticket || !executor::send_message(session->channel->native_handle(), start)) {
     ::kill(session->pid, SIGKILL);
     return;
@@ -575,7 +400,7 @@ void Server::session_over(const std::shared_ptr<SessionEntry>& session, int stat
                session->ended ? session->ended->bytes_in : 0, session->ended ? session->ended->bytes_out : 0,
                session->ended ? session->ended->bytes_copied : 0);
   session->timer.reset();
-  if (session->control->socket_.is_open()) session->control->send(wire::farewell(reason), true);
+  if (session->control->is_open()) session->control->send(wire::farewell(reason), true);
   session->control.reset();
   sessions_.erase(session->key);
   if (draining_ && sessions_.empty()) drain_timer_.cancel();
@@ -590,7 +415,7 @@ void Server::drain() {
     ::waitpid(spare->pid, nullptr, 0);
   }
   spdlog::info("stopping; {} sessions", sessions_.size());
-  for (auto& weak : std::list<std::weak_ptr<Client>>(pending_))
+  for (auto& weak : std::list<std::weak_ptr<Client>>(pending))
     if (auto client = weak.lock()) client->drop();
   for (auto& [key, session] : sessions_) stop_session(*session, "the executor is being stopped");
   const auto finish = [this](asio::error_code) {

@@ -10,8 +10,17 @@
 
 #include "avec/transport.h"
 #include "base/handle.h"
+#include "transport/tls/context.h"
 
 namespace avec::broker {
+
+using tls::Encryption;
+
+/// What connections came to, for who watches them.
+enum class Event : std::uint8_t {
+  kRefused,   ///< and why
+  kDecoding,  ///< from where: a message of somebody who has authenticated, or need not, is about to be decoded
+};
 
 struct Options {
   /// "tcp://HOST:PORT" (port 0 chooses one) or "unix:///PATH", or several with commas between them.
@@ -19,6 +28,9 @@ struct Options {
   /// Secret shared with the clients; empty only with `insecure`, or on addresses that
   /// only this machine's processes reach: loopback, sockets of the Unix domain.
   std::string token;
+  /// Certificate, key, authorities. The secret is made from the token.
+  tls::Credentials credentials;
+  Encryption encryption = Encryption::kAuto;
   /// Nobody has to authenticate, on any address.
   bool insecure = false;
   /// "auto", "cuda" or "cpu".
@@ -43,9 +55,15 @@ struct Options {
   /// Folders with NVIDIA's libraries, colons between them.
   std::string library_path;
   std::string log_level = "info";
+  /// Whose rights workers have, where this process is root's; empty: those of this process.
+  std::string user;
+  /// Workers give up what they do not need (worker/confinement.h).
+  bool confine = true;
   std::string release;
   /// Told the bound addresses, with commas between them, before the first client is accepted.
   std::function<void(const std::string& address)> listening;
+  /// May be empty. On the broker's thread.
+  std::function<void(Event event, const std::string& what)> told;
 };
 
 /// Asks a running broker to end. Any thread; async-signal-safe.

@@ -193,7 +193,7 @@ std::expected<WorkerProcess, std::string> spawn_worker(const Options& options, c
                     device.driver, "--kind", device.kind, "--wait", std::string(name_of(options.wait_mode)), "--spin",
                     std::to_string(options.spin.count()), "--cache-dir", options.cache_dir.string(), "--release",
                     options.release, "--ahead", ahead ? "true" : "false", "--library-path", options.library_path, "--gpudirect", options.gpudirect ? "true" : "false",
-                    "--log-level", options.log_level},
+                    "--log-level", options.log_level, "--user", options.user, "--confine", options.confine ? "true" : "false"},
                    variables, actions);
   if (!pid) return std::unexpected(pid.error());
   worker.pid = *pid;

@@ -6,6 +6,7 @@
 #include <ranges>
 
 #include "executor/worker/facts.h"
+#include "executor/worker/guard.h"
 #include "executor/worker/session.h"
 
 namespace avec::worker {
@@ -46,6 +47,7 @@ CUresult Session::open_devices() {
     }
     driver_ = *loaded;
   }
+  if (options_.guarded) driver_ = guard_driver(driver_);
   if (CUresult status = driver_.cuInit(0); status != CUDA_SUCCESS) return status;
   int found = 0;
   if (CUresult status = driver_.cuDeviceGetCount(&found); status != CUDA_SUCCESS) return status;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <thread>
 
+#include "executor/worker/confinement.h"
 #include "executor/worker/door.h"
 #include "base/wait_mode.h"
 #include "executor/worker/opening.h"
@@ -46,6 +47,7 @@ int probe(const std::string& library) {
 /// Connections and orders of the broker, for as long as the session lives.
 void doorway(int channel, const ChannelMessage& start, Session& session) {
   Door door(session);
+  Ticket ticket(start.ticket, start.key, start.encrypted);
   ChannelMessage message;
   while (receive_message(channel, message, true) == Received::kMessage) {
     if (message.kind == MessageKind::kStop) {
@@ -53,7 +55,7 @@ void doorway(int channel, const ChannelMessage& start, Session& session) {
     } else if (message.kind == MessageKind::kData) {
       auto connection = tcp::adopt(message.descriptor.release());
       if (connection == nullptr) continue;
-      const auto preamble = check_opening(connection, start.ticket, start.key,
+      const auto preamble = check_opening(connection, ticket,
                                           std::chrono::steady_clock::now() + limits::kAuthenticationDeadline);
       const auto entered = preamble ? door.enter(std::move(connection), *preamble)
                                     : wire::Answer<>(std::unexpected(preamble.error()));
@@ -118,6 +120,11 @@ int main(int argc, char** argv) {
   options.capture_stdout = options.device_kind == "cuda";
   spdlog::set_default_logger(spdlog::stderr_logger_mt("avec"));
   spdlog::set_level(spdlog::level::from_str(values["--log-level"]));
+  options.guarded = true;
+  if (const std::string problem = confine({values["--user"], values["--confine"] != "false"}); !problem.empty()) {
+    spdlog::error("a worker cannot be confined: {}; avec serve --confine off does without", problem);
+    return 1;
+  }
   return serve(channel, std::move(options), values["--ahead"] == "true");
 }
 

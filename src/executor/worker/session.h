@@ -76,6 +76,8 @@ struct SessionOptions {
   std::size_t arena_bytes = limits::kArenaBytes;
   /// Large copies go by GPUDirect RDMA where connection, driver and device can.
   bool gpudirect = false;
+  /// The driver is used through worker/guard.h: the process has this session only.
+  bool guarded = false;
 };
 
 /// How a session went, for the operator's log.

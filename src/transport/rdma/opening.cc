@@ -5,6 +5,7 @@
 
 #include "transport/rdma/connection.h"
 #include "transport/rdma/exchange.h"
+#include "transport/tcp/factory.h"
 
 namespace avec::rdma {
 namespace {
@@ -17,7 +18,7 @@ std::expected<std::unique_ptr<QueuePair>, Failure> prepare(const VerbsOrReason& 
   if (!verbs) return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, verbs.error()});
   const auto wish = DeviceWish::parse(device);
   if (!wish) return std::unexpected(Failure{{TransportErrc::kNotViable, 0}, wish.error()});
-  auto port = open_port(*verbs, *wish, addresses_of(stream.poll_descriptor()), deadline);
+  auto port = open_port(*verbs, *wish, addresses_of(tcp::native_descriptor(stream)), deadline);
   if (!port) return std::unexpected(std::move(port.error()));
   return QueuePair::make(std::move(*port));
 }

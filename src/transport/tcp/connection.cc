@@ -52,6 +52,7 @@ TcpConnection::~TcpConnection() { close(); }
 
 IoResult TcpConnection::send(std::span<const ConstBytes> buffers) noexcept {
   if (!fd_) return {0, kClosedHere};
+  if (tls_) [[unlikely]] return told(tls_->send(buffers));
   std::array<iovec, kMaxBuffers> vectors;
   const auto count = gather(buffers, vectors);
   if (count == 0) return {};
@@ -73,6 +74,7 @@ IoResult TcpConnection::send(std::span<const ConstBytes> buffers) noexcept {
 
 IoResult TcpConnection::receive(std::span<const MutableBytes> buffers) noexcept {
   if (!fd_) return {0, kClosedHere};
+  if (tls_) [[unlikely]] return told(tls_->receive(buffers));
   std::array<iovec, kMaxBuffers> vectors;
   const auto count = gather(buffers, vectors);
   if (count == 0) return {};
@@ -93,6 +95,20 @@ IoResult TcpConnection::receive(std::span<const MutableBytes> buffers) noexcept 
   }
 }
 
+TransportError TcpConnection::secure(std::shared_ptr<const tls::Context> context, const std::string& name,
+                                     Deadline deadline) {
+  if (!fd_ || tls_ || stripes_) return {TransportErrc::kInternal, EINVAL};
+  auto channel = tls::Channel::make(std::move(context), fd_.get(), name);
+  if (!channel) return {TransportErrc::kResources, ENOMEM};
+  tls_ = std::move(channel);
+  return tls_->handshake(deadline);
+}
+
+IoResult TcpConnection::told(IoResult of_tls) noexcept {
+  if (of_tls.error) return of_tls.error.code == TransportErrc::kClosed ? of_tls : failed(of_tls.error);
+  return of_tls.bytes != 0 ? of_tls : nothing();
+}
+
 // The stripes end with the stream.
 IoResult TcpConnection::failed(TransportError error) noexcept {
   if (stripes_) stripes_->fail({TransportErrc::kReset, error.os_error});
@@ -109,7 +125,7 @@ IoResult TcpConnection::nothing() noexcept {
 }
 
 bool TcpConnection::use(std::shared_ptr<Stripes> stripes, End end) {
-  if (!fd_ || stripes_ || stripes->descriptor() < 0) return false;
+  if (!fd_ || stripes_ || tls_ || stripes->descriptor() < 0) return false;
   if (end == End::kExecutor) {  // the end that has completions
     Descriptor all(::epoll_create1(EPOLL_CLOEXEC));
     epoll_event event{};
@@ -125,6 +141,7 @@ bool TcpConnection::use(std::shared_ptr<Stripes> stripes, End end) {
 
 TransportError TcpConnection::wait(bool want_send, Deadline deadline) noexcept {
   if (!fd_) return kClosedHere;
+  if (tls_ && tls_->has_received()) return {};
   const short wanted = want_send ? POLLIN | POLLOUT : POLLIN;
   pollfd entries[3] = {{fd_.get(), wanted, 0}, {wake_.get(), POLLIN, 0}, {-1, POLLIN, 0}};
   if (stripes_) entries[2].fd = stripes_->descriptor();
@@ -142,9 +159,10 @@ void TcpConnection::close() noexcept {
   if (!fd_) return;
   // Closing a socket with unread bytes resets it, and a reset can overtake what was sent. So
   // say the end first, then read away what still comes until all of ours has been taken.
+  const auto deadline = std::chrono::steady_clock::now() + kCloseLinger;
+  if (tls_) tls_->finish(deadline);
   ::shutdown(fd_.get(), SHUT_WR);
   if (stripes_) stripes_->end();
-  const auto deadline = std::chrono::steady_clock::now() + kCloseLinger;
   std::array<std::byte, 4096> ignored;
   while (true) {
     const auto got = ::recv(fd_.get(), ignored.data(), ignored.size(), MSG_DONTWAIT);
@@ -186,6 +204,32 @@ std::chrono::microseconds round_trip(const Connection& connection) noexcept {
   const int fd = native_descriptor(connection);
   if (fd < 0 || ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return {};
   return std::chrono::microseconds(info.tcpi_rtt);
+}
+
+TransportError secure(Connection& connection, std::shared_ptr<const tls::Context> context, const std::string& name,
+                      Deadline deadline) noexcept {
+  auto* tcp = dynamic_cast<TcpConnection*>(&connection);
+  if (tcp == nullptr) return {TransportErrc::kNotViable, 0};
+  try {
+    return tcp->secure(std::move(context), name, deadline);
+  } catch (...) {
+    return {TransportErrc::kResources, ENOMEM};
+  }
+}
+
+bool is_encrypted(const Connection& connection) noexcept { return tls_of(connection) != nullptr; }
+
+const tls::Channel* tls_of(const Connection& connection) noexcept {
+  const auto* tcp = dynamic_cast<const TcpConnection*>(&connection);
+  return tcp ? tcp->tls() : nullptr;
+}
+
+bool is_remote(const Connection& connection) noexcept {
+  const int fd = native_descriptor(connection);
+  if (fd < 0) return false;
+  const auto peer = peer_address(fd);
+  const int family = peer.storage.ss_family;
+  return (family == AF_INET || family == AF_INET6) && !same_machine(peer, own_address(fd));
 }
 
 int release_descriptor(Connection& connection) noexcept {

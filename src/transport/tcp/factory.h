@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "avec/transport.h"
+#include "transport/tls/channel.h"
 
 namespace avec::tcp {
 
@@ -19,6 +20,19 @@ int native_descriptor(const Connection& connection) noexcept;
 
 /// The round trip of a TCP connection as the kernel knows it; 0 of any other.
 std::chrono::microseconds round_trip(const Connection& connection) noexcept;
+
+/// Encrypts a TCP connection from here on, both ends at the same point of the stream. `name`: whom a client expects
+/// the executor to be, where certificates decide. On failure the connection is to be closed, and its reason() says
+/// more than the error.
+TransportError secure(Connection& connection, std::shared_ptr<const tls::Context> context, const std::string& name,
+                      Deadline deadline) noexcept;
+bool is_encrypted(const Connection& connection) noexcept;
+/// Null: it is not encrypted.
+const tls::Channel* tls_of(const Connection& connection) noexcept;
+
+/// A TCP connection with another machine, as far as addresses tell: over loopback, or with an address of its own,
+/// a machine talks to itself.
+bool is_remote(const Connection& connection) noexcept;
 
 /// Takes the descriptor out of a connection, which is then as after close(); the peer notices
 /// nothing. -1 when `connection` is of another transport, or closed.

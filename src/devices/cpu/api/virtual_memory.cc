@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 
+#include "devices/cpu/attributes.h"
 #include "devices/cpu/device.h"
 
 using namespace avec::cpu;
@@ -117,6 +119,12 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes,
   physical->descriptor = ::memfd_create("avec-device-memory", MFD_CLOEXEC);
   if (physical->descriptor < 0 || ::ftruncate(physical->descriptor, static_cast<off_t>(bytes)) != 0) {
     return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  if (dirty_memory()) {
+    void* memory = ::mmap(nullptr, bytes, PROT_WRITE, MAP_SHARED, physical->descriptor, 0);
+    if (memory == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::memset(memory, kRemains, bytes);
+    ::munmap(memory, bytes);
   }
   *handle = state().physical.add(physical);
   return CUDA_SUCCESS;
