@@ -23,6 +23,17 @@ namespace {
 /// since each run is a copy there. Otherwise only what changed, the rest may be the device's.
 constexpr std::size_t kGap = 1024;
 
+/// Moments at which the host began to change managed memory, of all clients of this process.
+std::atomic<std::uint64_t> moments{0};
+
+/// Of this thread's last kernel: threads that write managed memory of their own do not wait for one
+/// another, so what one has launched says nothing of what another still writes.
+struct LastKernel {
+  const Coherence* of = nullptr;
+  std::uint64_t changed = 0;  // the newest moment then
+};
+thread_local LastKernel last_kernel;
+
 std::byte* zeroed(std::uint64_t bytes) {
   void* memory =
       ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -91,7 +102,7 @@ class Coherence::Writer {
 };
 
 Coherence::Coherence(Client& client, CoherenceMode mode, bool possible)
-    : client_(client), mode_(possible ? mode : CoherenceMode::kOff) {}
+    : client_(client), mode_(possible ? mode : CoherenceMode::kOff), host_changed_(++moments) {}
 
 Coherence::~Coherence() {
   for (const auto& [address, entry] : ranges_) ::munmap(entry.shadow, entry.bytes);
@@ -256,8 +267,9 @@ CUresult Coherence::before_kernel(Stream& stream, ConstBytes parameters) {
   if (const CUresult result = join_waiting(*stream.context); result != CUDA_SUCCESS) return result;
   // Before the work too: a thread that synchronises with it may do so before work_posted().
   work_posted();
-  // From here to the next synchronisation the program leaves managed memory alone.
-  return flush(*stream.context, host_changed_.exchange(false, std::memory_order_acq_rel));
+  const bool changed = may_have_changed();
+  changes_no_more();
+  return flush(*stream.context, changed);
 }
 
 CUresult Coherence::node_names(Context& context, ConstBytes parameters) {
@@ -270,7 +282,17 @@ CUresult Coherence::before_work(Stream& stream) {
   std::scoped_lock lock(mutex_);
   if (const CUresult result = join_waiting(*stream.context); result != CUDA_SUCCESS) return result;
   work_posted();
-  return flush(*stream.context, host_changed_.load(std::memory_order_acquire));
+  return flush(*stream.context, may_have_changed());
+}
+
+void Coherence::host_changes() { host_changed_.store(++moments, std::memory_order_release); }
+
+bool Coherence::may_have_changed() const {
+  return last_kernel.of != this || last_kernel.changed != host_changed_.load(std::memory_order_acquire);
+}
+
+void Coherence::changes_no_more() const {
+  last_kernel = {this, host_changed_.load(std::memory_order_acquire)};
 }
 
 CUresult Coherence::flush(Context& context, bool changed) {

@@ -91,8 +91,8 @@ class Coherence {
   void after_host_node();
   /// Work has been posted whose results the host has not fetched.
   bool behind() const { return work_.load(std::memory_order_acquire) != seen_.load(std::memory_order_acquire); }
-  /// The host is about to change managed memory, or may.
-  void host_changes() { host_changed_.store(true, std::memory_order_release); }
+  /// The host is about to change managed memory, or may: any of its threads.
+  void host_changes();
 
   /// A range takes part there. `data`: where the program has the byte at `address`.
   bool find(std::uint64_t address, std::byte** data = nullptr) const;
@@ -112,6 +112,10 @@ class Coherence {
   CUresult join(const HostBlock& block, Context& context);
   CUresult join_waiting(Context& context);
   CUresult join_named(Context& context, ConstBytes parameters);
+  /// This thread may have changed managed memory since it launched last.
+  bool may_have_changed() const;
+  /// It leaves managed memory alone until host_changes() is next called.
+  void changes_no_more() const;
   CUresult flush(Context& context, bool changed);
   /// Gives the writer what changed; `managed`: in managed memory too, `gap`: find_changes().
   void collect(Writer& writer, bool managed, std::size_t gap);
@@ -131,7 +135,7 @@ class Coherence {
   std::atomic<bool> any_waiting_{false};
   Context* context_ = nullptr;             // of the stream below
   Stream stream_;                          // for bytes of this class; never in a table of handles
-  std::atomic<bool> host_changed_{true};
+  std::atomic<std::uint64_t> host_changed_;  // the moment of the last host_changes()
   std::atomic<std::uint64_t> work_{0};  // posted
   std::atomic<std::uint64_t> seen_{0};  // all work up to here was done when a pull began
 };

@@ -4,7 +4,7 @@ import json
 import subprocess
 import unittest
 
-from support import AVEC, SOURCE, Case, Serve, clean_environment, program, run_avec, scratch_folder
+from support import AVEC, SOURCE, TRANSPORT, Case, Serve, clean_environment, program, run_avec, scratch_folder
 
 
 class Examples(Case):
@@ -49,8 +49,17 @@ class Sessions(Case):
             token = folder / "token"
             token.write_text("a secret of more than sixteen bytes\n")
             token.chmod(0o600)
-            with Serve("--token-file", token) as server:
-                result = run_avec(program("vector_add"), "1000", executor=server.url, AVEC_TOKEN_FILE=token)
+            # A token encrypts what leaves the machine, which RDMA cannot: docs/security.md.
+            rdma = TRANSPORT == "rdma"
+            settings = {"AVEC_TOKEN_FILE": token}
+            if rdma:
+                with Serve("--token-file", token) as server:
+                    refused = run_avec(program("vector_add"), "1000", executor=server.url, **settings)
+                    self.assertNotEqual(refused.returncode, 0)
+                    self.assertIn("set transport-encryption off at both ends", refused.stderr)
+                settings["AVEC_TRANSPORT_ENCRYPTION"] = "off"
+            with Serve("--token-file", token, **settings) as server:
+                result = run_avec(program("vector_add"), "1000", executor=server.url, **settings)
                 self.assert_succeeds(result)
 
     def test_the_exit_status_of_the_program_is_ours(self):
