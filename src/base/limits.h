@@ -114,6 +114,8 @@ inline constexpr std::size_t kRememberedOpenings = 1024;
 inline constexpr auto kTeardownDeadline = 1s;
 /// A posted call leaves the client within this with no further call.
 inline constexpr auto kDeparture = 50us;
+/// Sessions of a broker that has been told to stop go on for so long at most.
+inline constexpr auto kMaxDrain = 86'400s;
 
 /// Names of one kind (streams, events, modules ...) in one session.
 inline constexpr std::uint32_t kMaxHandles = 1u << 20;

@@ -21,6 +21,7 @@ using enum SettingSide;
 
 // Sorted by key. The initial value must parse as its type.
 constexpr std::array kTable{
+    Setting{"audit", kFlag, kExecutor, "true", "", "Log a line for each session that has ended, at every log level: who, from where, on which device, how long, how many bytes, how it ended."},
     Setting{"bind-address-ranges", kFlag, kClient, "true", "", "Reserve the common address ranges at connect; off only for debugging."},
     Setting{"cache-dir", kPath, kExecutor, "", "", "Folder for module images by content hash; empty: $XDG_CACHE_HOME/avec."},
     Setting{"coherence", kChoice, kClient, "auto", "auto|all|off", "Host memory that kernels use too: auto covers managed and mapped memory, and pinned buffers that a kernel is given; all covers every pinned buffer, for pointers inside structures; off none."},
@@ -34,6 +35,7 @@ constexpr std::array kTable{
     Setting{"cpu-devices", kUnsigned, kExecutor, "1", "", "How many CPU devices there are, 1 to 8."},
     Setting{"cuda-driver", kPath, kExecutor, "libcuda.so.1", "", "Driver library of the cuda device."},
     Setting{"device", kChoice, kBoth, "auto", "auto|cuda|cpu", "Device kind: auto takes the GPU where there is one."},
+    Setting{"drain", kUnsigned, kExecutor, "30", "", "How long sessions may go on once avec serve is told to stop (SIGTERM), s; then they are ended. 0: at once."},
     Setting{"executor", kText, kClient, "auto://127.0.0.1:7700", "", "URL of the executor that a client uses: auto:// (the best transport that both ends can), tcp://, rdma:// or shm://HOST:PORT; auto://, unix:// or shm:///PATH for a socket in a shared folder."},
     Setting{"gpudirect", kFlag, kExecutor, "false", "", "Large copies over RDMA go straight into and out of GPU memory, where adapter and driver can; not yet run on such hardware."},
     Setting{"insecure", kFlag, kExecutor, "false", "", "Listen without authentication, also beyond loopback."},

@@ -92,6 +92,9 @@ class LocalExecutor {
       ::setenv("AVEC_LISTEN", "tcp://127.0.0.1:0", 1);
       ::setenv("AVEC_TOKEN_FILE", token_file.c_str(), 1);
       ::setenv("AVEC_REFILL_WORKERS", "false", 1);  // one program, mostly one session
+      ::setenv("AVEC_DRAIN", "0", 1);
+      ::setenv("AVEC_AUDIT", "false", 1);
+      ::unsetenv("NOTIFY_SOCKET");  // the program's
       ::setenv("AVEC_DEVICE", std::string(settings.text("device")).c_str(), 1);
       if (settings.origin("log-level") == "default") ::setenv("AVEC_LOG_LEVEL", "warn", 1);
       forget_unknown_variables();  // the program's process warns of them

@@ -22,6 +22,11 @@ extern "C" void stop_serving(int) {
   if (stopper != nullptr) stopper->stop();
 }
 
+/// From a terminal: who presses Ctrl-C does not wait for sessions.
+extern "C" void stop_serving_now(int) {
+  if (stopper != nullptr) stopper->stop_now();
+}
+
 std::filesystem::path cache_folder(const Settings& settings) {
   if (const std::string_view wished = settings.text("cache-dir"); !wished.empty()) return wished;
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0')
@@ -36,6 +41,15 @@ void start_logging(std::string_view level) {
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
   logger->set_level(spdlog::level::from_str(std::string(level)));
   spdlog::set_default_logger(logger);
+}
+
+/// Of audit lines, which the log level does not concern.
+std::shared_ptr<spdlog::logger> audit_log() {
+  auto logger = std::make_shared<spdlog::logger>("audit", spdlog::default_logger()->sinks().begin(),
+                                                 spdlog::default_logger()->sinks().end());
+  logger->set_level(spdlog::level::info);
+  logger->flush_on(spdlog::level::info);
+  return logger;
 }
 
 }  // namespace
@@ -68,6 +82,10 @@ int serve(const Settings& settings) {
   options.library_path = settings.text("library-path");
   options.log_level = settings.text("log-level");
   options.release = AVEC_RELEASE;
+  options.drain = std::chrono::seconds(std::min<std::uint64_t>(settings.number("drain"), limits::kMaxDrain.count()));
+  options.service_manager = broker::ServiceManager::take_from_environment();
+  if (settings.flag("audit"))
+    options.audit = [log = audit_log()](const std::string& line) { log->info("{}", line); };
   options.user = settings.text("user");
   options.confine = settings.flag("confine");
   if (const std::string_view file = settings.text("token-file"); !file.empty()) {
@@ -93,6 +111,7 @@ int serve(const Settings& settings) {
   struct sigaction action {};
   action.sa_handler = stop_serving;
   ::sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = stop_serving_now;
   ::sigaction(SIGINT, &action, nullptr);
   const auto served = broker::run(options, own_stopper);
   ::signal(SIGTERM, SIG_DFL);

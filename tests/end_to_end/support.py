@@ -42,7 +42,7 @@ class Serve:
         self.listen = listen
         self.arguments = arguments
         # workers() are sessions' then, unless a test asks for more
-        self.environment = {"AVEC_SPARE_WORKERS": "0", **environment}
+        self.environment = {"AVEC_SPARE_WORKERS": "0", "AVEC_DRAIN": "0", **environment}
         self.log = []
 
     def __enter__(self):

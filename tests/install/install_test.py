@@ -51,6 +51,12 @@ class Installed(Case):
             output = self.run_program(app, server.url.removeprefix("tcp://"))
         self.assertIn("4 MiB went there and back", output)
 
+    def test_the_service_starts_the_installed_program(self):
+        unit = (self.prefix / "lib" / "systemd" / "system" / "avec.service").read_text()
+        self.assertIn(f"\nExecStart={self.prefix}/bin/avec serve\n", unit)
+        self.assertIn("\nCapabilityBoundingSet=\n", unit)
+        self.assertIn("u avec ", (self.prefix / "lib" / "sysusers.d" / "avec.conf").read_text())
+
     def test_the_installed_program_runs_an_example(self):
         output = self.run_program(self.prefix / "bin" / "avec", "run", "--local", "--device", "cpu", "--",
                                   BUILD / "examples" / "vector_add", "1000")

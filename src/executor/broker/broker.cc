@@ -20,7 +20,9 @@
 #include <openssl/ssl.h>
 
 #include "base/limits.h"
+#include "executor/broker/audit.h"
 #include "executor/broker/client.h"
+#include "executor/broker/service.h"
 #include "executor/broker/spawn.h"
 #include "executor/worker_channel.h"
 #include "transport/tcp/factory.h"
@@ -41,6 +43,8 @@ constexpr auto kControlGrace = 300ms;
 // Workers that were asked to end and did not are killed.
 constexpr auto kStopDeadline = 800ms;
 constexpr auto kReapAgain = 5ms;
+// What a Stopper counts: an order to drain is one, an order to end at once is as good as two.
+constexpr std::uint64_t kAtOnce = 2;
 // A session that has just begun has the machine for itself this long.
 constexpr auto kRefillAfter = 500ms;
 
@@ -69,6 +73,7 @@ struct SessionEntry {
   pid_t pid = -1;
   std::unique_ptr<asio::posix::stream_descriptor> channel;
   Clock::time_point began = Clock::now();
+  AuditRecord record;  ///< what is known from the beginning
   std::optional<ChannelMessage> ended;
   std::unique_ptr<asio::steady_timer> timer;
 };
@@ -83,7 +88,7 @@ struct Spare {
 class Server final : public Reception {
  public:
   Server(const Options& options, Stopper& stopper)
-      : Reception(options), options_(options), stopper_(stopper), io_(io), stop_(io_), drain_timer_(io_), spare_timer_(io_) {}
+      : Reception(options), options_(options), stopper_(stopper), io_(io), stop_(io_), drain_timer_(io_), watchdog_(io_), manager_(options.service_manager), spare_timer_(io_) {}
 
   std::expected<void, std::string> serve();
 
@@ -102,7 +107,12 @@ class Server final : public Reception {
   void reap(const std::shared_ptr<SessionEntry>& session);
   void session_over(const std::shared_ptr<SessionEntry>& session, int status);
   void stop_session(SessionEntry& session, const std::string& reason);
+  void audit(SessionEntry& session, const std::string& how);
+  void wait_for_stop();
   void drain();
+  void end_sessions();
+  void tell_status();
+  void feed_watchdog();
   /// Whether there is a GPU, and a first spare worker if there shall be any.
   std::string first_worker();
   std::expected<Spare, std::string> take_worker(const DeviceChoice& device, const Variables& variables);
@@ -115,10 +125,12 @@ class Server final : public Reception {
   asio::io_context& io_;
   std::list<Door> doors_;
   asio::posix::stream_descriptor stop_;
-  asio::steady_timer drain_timer_;
+  asio::steady_timer drain_timer_, watchdog_;
+  const Notifier manager_;
   std::string addresses_;  // of all doors, with commas
   std::string cuda_problem_;
-  bool draining_ = false;
+  bool draining_ = false;  // no new sessions
+  bool ending_ = false;    // no sessions
   unsigned counter_ = 0;
   std::map<std::string, std::shared_ptr<SessionEntry>> sessions_;
   std::list<std::shared_ptr<Spare>> spares_;
@@ -192,26 +204,27 @@ std::expected<void, std::string> Server::serve() {
   if (!choice) return std::unexpected("the device 'cuda' was asked for, but: " + cuda_problem_);
   if (options_.device == "auto" && choice->kind == "cpu") spdlog::warn("serving the CPU device; {}", choice->reason);
   stop_.assign(::fcntl(stopper_.descriptor(), F_DUPFD_CLOEXEC, 3));
-  stop_.async_wait(asio::posix::stream_descriptor::wait_read, [this](asio::error_code error) {
-    if (!error) drain();
-  });
+  wait_for_stop();
   for (Door& door : doors_) accept(door);
   refill_spares();
   if (options_.listening) options_.listening(addresses_);
   spdlog::info("serving {} on {}", choice->kind, addresses_);
+  manager_.tell("READY=1");
+  tell_status();
+  feed_watchdog();
   io_.run();
   return {};
 }
 
 void Server::accept(Door& door) {
   door.acceptor.async_accept([this, &door](asio::error_code error, Stream::socket socket) {
-    if (draining_) return;
+    if (ending_) return;
     if (error) {
       if (error == asio::error::operation_aborted) return;
       // Out of descriptors, mostly: room comes when connections end.
       auto pause = std::make_shared<asio::steady_timer>(io_, 20ms);
       pause->async_wait([this, &door, pause](asio::error_code) {
-        if (!draining_) accept(door);
+        if (!ending_) accept(door);
       });
       return;
     }
@@ -262,7 +275,12 @@ void Server::begin_session(const std::shared_ptr<Client>& client, const wire::In
   start.key = client->handshake().session_key();
   start.encrypted = encrypted;
   session->key.assign(reinterpret_cast<const char*>(start.ticket.data()), start.ticket.size());
+  session->record = {.session = std::to_string(counter_), .identity = client->identity(), .from = client->from(),
+                     .program = introduction.program, .host = introduction.host, .device = choice->kind,
+                     .program_pid = static_cast<std::uint64_t>(introduction.pid), .worker_pid = session->pid,
+                     .encrypted = encrypted};
   sessions_.emplace(session->key, session);
+  tell_status();
   read_channel(session);
   client->settled();
   spdlog::info("{}: {} (process {} on {}, from {}, authenticated: {}, {}) uses the device '{}'; worker {}", session->name,
@@ -394,27 +412,79 @@ void Server::session_over(const std::shared_ptr<SessionEntry>& session, int stat
   } else {
     reason = "the worker ended with status " + std::to_string(WEXITSTATUS(status));
   }
-  const double seconds = std::chrono::duration<double>(Clock::now() - session->began).count();
-  spdlog::info("{}: ended after {:.1f} s: {}; {} calls, {} bytes in, {} bytes out, {} bytes of payload copied by the CPU",
-               session->name, seconds, reason, session->ended ? session->ended->calls : 0,
-               session->ended ? session->ended->bytes_in : 0, session->ended ? session->ended->bytes_out : 0,
-               session->ended ? session->ended->bytes_copied : 0);
+  audit(*session, reason);
   session->timer.reset();
   if (session->control->is_open()) session->control->send(wire::farewell(reason), true);
   session->control.reset();
   sessions_.erase(session->key);
+  tell_status();
   if (draining_ && sessions_.empty()) drain_timer_.cancel();
 }
 
+void Server::audit(SessionEntry& session, const std::string& how) {
+  AuditRecord& record = session.record;
+  if (!record.ended.empty()) return;  // killed, and then seen to be gone
+  record.seconds = std::chrono::duration<double>(Clock::now() - session.began).count();
+  record.ended = how;
+  if (session.ended) {
+    record.calls = session.ended->calls;
+    record.bytes_in = session.ended->bytes_in;
+    record.bytes_out = session.ended->bytes_out;
+    record.bytes_copied = session.ended->bytes_copied;
+  }
+  if (options_.audit) options_.audit(audit_line(record));
+}
+
+// ---- the end, and who started this -----------------------------------------------------
+
+void Server::tell_status() {
+  manager_.tell("STATUS=" + std::string(draining_ ? "stopping; " : "") + std::to_string(sessions_.size()) +
+                (sessions_.size() == 1 ? " session" : " sessions"));
+}
+
+/// From this loop and nowhere else: one that is stuck says nothing.
+void Server::feed_watchdog() {
+  if (options_.service_manager.watchdog.count() == 0) return;
+  manager_.tell("WATCHDOG=1");
+  watchdog_.expires_after(options_.service_manager.watchdog / 2);
+  watchdog_.async_wait([this](asio::error_code error) {
+    if (!error) feed_watchdog();
+  });
+}
+
+void Server::wait_for_stop() {
+  stop_.async_wait(asio::posix::stream_descriptor::wait_read, [this](asio::error_code error) {
+    if (error) return;
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto got = ::read(stop_.native_handle(), &count, sizeof count);
+    const bool again = draining_ || count >= kAtOnce;
+    if (!draining_) drain();
+    if (again && !ending_) end_sessions();
+    if (!ending_) wait_for_stop();
+  });
+}
+
+/// Addresses stay open: a session that has its ticket gets its data connections, and who asks for another hears why not.
 void Server::drain() {
   draining_ = true;
-  doors_.clear();
   spare_timer_.cancel();
   for (const auto& spare : std::exchange(spares_, {})) {
     ::kill(spare->pid, SIGKILL);
     ::waitpid(spare->pid, nullptr, 0);
   }
+  manager_.tell("STOPPING=1");
+  tell_status();
   spdlog::info("stopping; {} sessions", sessions_.size());
+  if (sessions_.empty() || options_.drain.count() == 0) return end_sessions();
+  drain_timer_.expires_after(options_.drain);
+  drain_timer_.async_wait([this](asio::error_code) {
+    if (!ending_) end_sessions();
+  });
+}
+
+void Server::end_sessions() {
+  ending_ = true;
+  doors_.clear();
   for (auto& weak : std::list<std::weak_ptr<Client>>(pending))
     if (auto client = weak.lock()) client->drop();
   for (auto& [key, session] : sessions_) stop_session(*session, "the executor is being stopped");
@@ -422,6 +492,7 @@ void Server::drain() {
     for (auto& [key, session] : sessions_) {
       ::kill(session->pid, SIGKILL);
       ::waitpid(session->pid, nullptr, 0);
+      audit(*session, "killed: it did not end when the executor was stopped");
     }
     // A moment for the farewells to leave.
     drain_timer_.expires_after(kControlGrace / 4);
@@ -440,6 +511,8 @@ void Stopper::stop() noexcept {
   const std::uint64_t one = 1;
   [[maybe_unused]] const auto written = ::write(event_.get(), &one, sizeof one);
 }
+
+void Stopper::stop_now() noexcept { [[maybe_unused]] const auto written = ::write(event_.get(), &kAtOnce, sizeof kAtOnce); }
 
 std::expected<void, std::string> run(const Options& options, Stopper& stopper) {
   try {

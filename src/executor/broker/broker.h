@@ -10,6 +10,7 @@
 
 #include "avec/transport.h"
 #include "base/handle.h"
+#include "executor/broker/service.h"
 #include "transport/tls/context.h"
 
 namespace avec::broker {
@@ -60,24 +61,32 @@ struct Options {
   /// Workers give up what they do not need (worker/confinement.h).
   bool confine = true;
   std::string release;
+  /// How long sessions may go on once the broker has been told to stop.
+  std::chrono::seconds drain{0};
+  ServiceManager service_manager;
   /// Told the bound addresses, with commas between them, before the first client is accepted.
   std::function<void(const std::string& address)> listening;
   /// May be empty. On the broker's thread.
   std::function<void(Event event, const std::string& what)> told;
+  /// Gets a line for each session that has ended (audit.h). May be empty. On the broker's thread.
+  std::function<void(const std::string& line)> audit;
 };
 
-/// Asks a running broker to end. Any thread; async-signal-safe.
+/// Asks a running broker to end: sessions may go on for Options::drain, unless it is asked again. Any thread;
+/// async-signal-safe.
 class Stopper {
  public:
   Stopper();
   void stop() noexcept;
+  /// Sessions are ended at once.
+  void stop_now() noexcept;
   int descriptor() const noexcept { return event_.get(); }
 
  private:
   Descriptor event_;
 };
 
-/// Serves until `stopper` is told; ends within about a second then. The error is a sentence
+/// Serves until `stopper` is told; ends within about a second of the last session, or of the end of Options::drain. The error is a sentence
 /// that says what to do. Prints nothing; logs through spdlog's default logger.
 std::expected<void, std::string> run(const Options& options, Stopper& stopper);
 
